@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""What a device is to the machine: a type that is configured, an instance that is attached.
+
+A *native* device has its data plane in C and gives the address of its
+``struct vd_device``. A device in Python derives from
+:class:`vdesktop_core.devices.python.PythonDevice`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from vdesktop_core.hypervisor import Arch
+    from vdesktop_core.memory import GuestMemory
+
+
+class DeviceConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Base of all device configurations: the keys of a ``[[device]]`` table."""
+
+    type: str
+    #: The device's name in logs, counters and ``vdesktop ctl``; default: type and a number.
+    name: str = ""
+    #: A fixed slot, 1..31; default: the first free one.
+    slot: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceContext:
+    """What the machine gives a device at creation. Addresses are of C structures."""
+
+    name: str
+    arch: Arch
+    memory: GuestMemory
+    host: int  #: struct vd_host
+    loop: int  #: struct vd_loop, the I/O thread this device may use
+    #: Keeps ``await``-able work on the control loop: call_soon_threadsafe.
+    call_soon: Callable[[Callable[[], Any]], None]
+    #: Named plugin objects by hook: ``net``, ``console``, ``disk`` -> {name: object}.
+    plugins: Mapping[str, Mapping[str, Any]]
+
+
+class Device(abc.ABC):
+    """A created device. The machine attaches ``native`` to a slot and closes the device at the end."""
+
+    def __init__(self, context: DeviceContext) -> None:
+        self.context = context
+        self.name = context.name
+
+    @property
+    @abc.abstractmethod
+    def native(self) -> int:
+        """Address of the device's ``struct vd_device``."""
+
+    def on_event(self, kind: int, a: int, b: int) -> None:
+        """Hear of a driver decision (``VD_EVENT_*``), on the control loop."""
+
+    def counters(self) -> Mapping[str, int]:
+        """Monotonic counters for ``--stats``."""
+        return {}
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Stop, finish or fail what is in flight, free everything. Called detached; idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceType:
+    """A kind of device, as a plugin registers it."""
+
+    name: str
+    summary: str
+    virtio_id: int
+    config: type[DeviceConfig]
+    create: Callable[[Any, DeviceContext], Device]

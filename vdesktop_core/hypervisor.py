@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+"""The contract a backend fulfils.
+
+A backend is a plugin that returns a :class:`Hypervisor` from the hook
+``vdesktop_hypervisors``. The core asks it to *probe*, and then to create a
+:class:`VirtualMachine`, which the core fills with memory, interrupt lines and
+MMIO ranges, gives an entry state and runs.
+
+Native handles
+    Everything on a guest's hot path is a C structure of
+    ``vdesktop_core/native/include/vdesktop/abi.h``; Python only carries its
+    address, as an ``int``. A handle is valid until its virtual machine is
+    closed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from vdesktop_core.memory import MemoryRegion
+
+#: Version of this contract. A backend that was written for another one is refused.
+CONTRACT_VERSION = 1
+
+
+class Arch(enum.StrEnum):
+    """A guest architecture, by its Linux ``uname -m`` name."""
+
+    X86_64 = "x86_64"
+    AARCH64 = "aarch64"
+    RISCV64 = "riscv64"
+
+
+class Capability(enum.StrEnum):
+    """What a backend can do beyond the mandatory part of the contract."""
+
+    SMP = "smp"
+    DOORBELL_FD = "doorbell-fd"  #: doorbells that signal a file descriptor (ioeventfd)
+    IRQ_FD = "irq-fd"  #: interrupt lines that a file descriptor raises (irqfd)
+    DIRTY_LOG = "dirty-log"
+    PORT_IO = "port-io"  #: x86 port space
+    SAVE_RESTORE = "save-restore"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a backend found on this host. ``reason`` is one line for a person."""
+
+    available: bool
+    reason: str
+    architectures: tuple[Arch, ...] = ()
+    max_vcpus: int = 1
+    capabilities: frozenset[Capability] = frozenset()
+    #: Higher is better: ``--backend auto`` takes the best that is available.
+    preference: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VmSpec:
+    """What the core asks of :meth:`Hypervisor.create`."""
+
+    arch: Arch
+    vcpus: int
+    name: str = "vdesktop"
+    #: Backend-specific options from ``[backend.NAME]`` of the machine file.
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class IrqTrigger(enum.StrEnum):
+    EDGE = "edge"
+    LEVEL = "level"
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptController:
+    """How the guest finds its interrupt controller. Addresses are guest-physical, sizes in bytes.
+
+    ``kind`` is one of ``gicv2``, ``gicv3``, ``plic``, ``ioapic``; ``regions`` maps the
+    architecture's own names (``gicd``, ``gicc``, ``gicr``, ``plic``, ``lapic``,
+    ``ioapic``) to (base, size).
+    """
+
+    kind: str
+    regions: Mapping[str, tuple[int, int]]
+    #: Line numbers ``irq_line`` accepts, as the guest's interrupt controller
+    #: numbers them: SPI number (0 = INTID 32), PLIC source, or IOAPIC GSI.
+    lines: range
+    trigger: IrqTrigger = IrqTrigger.LEVEL
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """The architecture-dependent part of the machine, which the backend supplies."""
+
+    interrupt_controller: InterruptController
+    #: Ticks a second of the guest's clock: CNTFRQ, timebase-frequency, or TSC Hz.
+    timer_hz: int
+    #: Hardware ids by vCPU index: MPIDR affinity, hart id, APIC id.
+    cpu_ids: tuple[int, ...]
+    #: ``psci-hvc``, ``psci-smc``, ``sbi`` or ``apic``: how secondary CPUs start.
+    cpu_enable: str
+    #: riscv ``riscv,isa`` string, arm ``compatible``; free for the architecture.
+    cpu_model: Mapping[str, str] = field(default_factory=dict)
+    #: x86: ports of power-off and reset for the FADT; see docs/spec/machine.md.
+    ports: Mapping[str, int] = field(default_factory=dict)
+    #: Extra kernel command-line words this backend needs, such as a clock hint.
+    append: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EntryState:
+    """Register values of the boot vCPU at its first instruction.
+
+    Names are the architecture's (``pc``, ``x0``; ``pc``, ``a0``; ``rip``, ``rsi``,
+    ``cr3`` …); everything that is not named has the architecture's reset value
+    or, on x86_64, the value ``docs/spec/machine.md`` gives for 64-bit entry:
+    ``cs``/``ds``/``ss``/``es`` flat 64-bit from the GDT at ``gdt_base``, paging on.
+    """
+
+    registers: Mapping[str, int]
+
+
+class ExitReason(enum.StrEnum):
+    SHUTDOWN = "shutdown"  #: the guest powered itself off
+    RESET = "reset"  #: the guest asked for a reset
+    CRASH = "crash"  #: the guest cannot go on (triple fault, unhandled exit)
+    ERROR = "error"  #: the backend cannot go on
+
+
+@dataclass(frozen=True, slots=True)
+class VmEvent:
+    """Something the guest or the backend decided. ``vcpus`` have stopped by then."""
+
+    reason: ExitReason
+    detail: str = ""
+
+
+@runtime_checkable
+class Hypervisor(Protocol):
+    """A backend. Constructing one is cheap and touches nothing."""
+
+    name: str
+    contract_version: int
+
+    def probe(self) -> Probe:
+        """Find out, by trying, what this host can do. Never raises; under 50 ms for tcg."""
+        ...
+
+    def create(self, spec: VmSpec) -> VirtualMachine:
+        """Create an empty virtual machine.
+
+        Raises:
+            BackendError: one line that says what failed and what to do.
+        """
+        ...
+
+
+class VirtualMachine(Protocol):
+    """One virtual machine of a backend. Methods are called on one control thread only.
+
+    Life cycle: *created* -> start -> *running* <-> pause/resume -> stop -> *created*
+    -> close. ``reset`` is stop, then a new ``set_entry``, then start.
+    """
+
+    def platform(self) -> Platform: ...
+
+    def map_memory(self, gpa: int, region: MemoryRegion, *, readonly: bool = False) -> None:
+        """Map host-shared memory at a page-aligned guest-physical address.
+
+        The guest's code may run from it unless the backend is told otherwise.
+        """
+        ...
+
+    def unmap_memory(self, gpa: int) -> None: ...
+
+    def written_hook(self) -> int:
+        """Address of a ``struct vd_written`` to call after device writes, or 0."""
+        ...
+
+    def irq_line(self, line: int) -> int:
+        """Address of a ``struct vd_irq`` for an interrupt line. The same for the same line."""
+        ...
+
+    def add_mmio(self, base: int, size: int, io: int) -> None:
+        """Route guest accesses to a ``struct vd_io`` (its address; the struct outlives the VM)."""
+        ...
+
+    def remove_mmio(self, base: int) -> None: ...
+
+    def add_pio(self, base: int, size: int, io: int) -> None:
+        """As :meth:`add_mmio`, for x86 ports. Raises BackendError without ``PORT_IO``."""
+        ...
+
+    def add_doorbell(self, address: int, width: int, value: int | None, fd: int) -> bool:
+        """Have the backend signal an eventfd on a matching guest write.
+
+        Returns False where the backend cannot (no ``DOORBELL_FD``): then the MMIO
+        handler of that address is called instead, which does the same.
+        """
+        ...
+
+    def set_entry(self, entry: EntryState) -> None: ...
+
+    def start(self, on_event: Callable[[VmEvent], None]) -> None:
+        """Start the vCPU threads and return at once.
+
+        ``on_event`` is called at most once a start, on a thread of the backend's.
+        """
+        ...
+
+    def pause(self) -> None:
+        """Return when no vCPU executes guest code."""
+        ...
+
+    def resume(self) -> None: ...
+
+    def stop(self) -> None:
+        """Return when all vCPU threads have ended; idempotent, legal in any state."""
+        ...
+
+    def dirty_log(self, gpa: int, size: int) -> Sequence[int]:
+        """Page frame offsets written since the last call. Needs ``DIRTY_LOG``."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """Monotonic counters for ``--stats``: exits, interrupts, …"""
+        ...
+
+    def close(self) -> None:
+        """Stop, and free everything. Idempotent."""
+        ...

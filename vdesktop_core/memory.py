@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Guest memory: host-shared regions, and checked access to them by guest-physical address."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING, Self
+
+from vdesktop_core._native import ffi, lib
+from vdesktop_core.errors import GuestMemoryError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+PAGE_SIZE = 4096
+
+
+class MemoryRegion:
+    """A piece of host-shared memory (a memfd), so that other processes can map it too.
+
+    Args:
+        name: shown in ``/proc/PID/maps``.
+        size: in bytes, a multiple of 4096.
+
+    Raises:
+        GuestMemoryError: the host cannot give that much.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        if size <= 0 or size % PAGE_SIZE:
+            raise GuestMemoryError(f"memory region {name!r}: size {size} is not a positive multiple of 4096")
+        self.name = name
+        self.size = size
+        fd = os.memfd_create(f"vdesktop-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, size)
+            self._map = mmap.mmap(fd, size, mmap.MAP_SHARED | mmap.MAP_NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE)
+        except (OSError, ValueError, OverflowError) as error:
+            os.close(fd)
+            raise GuestMemoryError(
+                f"cannot map {size >> 20} MiB for {name}: {error}; give the machine less memory"
+            ) from error
+        self.fd = fd
+        self._buffer = ffi.from_buffer(self._map, require_writable=True)
+        #: Host virtual address of the first byte.
+        self.address = int(ffi.cast("uintptr_t", self._buffer))
+        self.view = memoryview(self._map)
+
+    def close(self) -> None:
+        """Unmap and close. Idempotent. No C structure may point here any more."""
+        if self.fd < 0:
+            return
+        self.view.release()
+        ffi.release(self._buffer)
+        self._map.close()
+        os.close(self.fd)
+        self.fd = -1
+
+
+class GuestMemory:
+    """The guest-physical address space, over the checked map of ``vdesktop/mem.h``.
+
+    Regions change only while no virtqueue is live.
+    """
+
+    def __init__(self, host: int) -> None:
+        self._mem = lib.vd_mem_new(ffi.cast("struct vd_host *", host))
+        if self._mem == ffi.NULL:
+            raise GuestMemoryError("cannot allocate the guest memory map: the host is out of memory")
+        self.regions: dict[int, MemoryRegion] = {}
+
+    @property
+    def native(self) -> int:
+        """Address of the ``struct vd_mem``."""
+        return int(ffi.cast("uintptr_t", self._mem))
+
+    def add(self, gpa: int, region: MemoryRegion, *, readonly: bool = False) -> None:
+        """Place a region at a guest-physical address. Raises GuestMemoryError on overlap or wrap-around."""
+        flags = lib.VD_MEM_READONLY if readonly else 0
+        error = lib.vd_mem_add(self._mem, gpa, region.size, ffi.cast("void *", region.address), flags)
+        if error:
+            raise GuestMemoryError(f"cannot place {region.name} at {gpa:#x}: {os.strerror(-error)}")
+        self.regions[gpa] = region
+
+    def remove(self, gpa: int) -> MemoryRegion:
+        """Take a region out of the map; the caller owns it again."""
+        error = lib.vd_mem_remove(self._mem, gpa)
+        if error:
+            raise GuestMemoryError(f"no memory region starts at {gpa:#x}")
+        return self.regions.pop(gpa)
+
+    def on_written(self, hook: int) -> None:
+        """Have the ``struct vd_written`` at this address called after writes; 0: none."""
+        lib.vd_mem_on_written(self._mem, ffi.cast("struct vd_written *", hook))
+
+    def read(self, gpa: int, size: int) -> bytes:
+        """Copy ``size`` bytes out. Raises GuestMemoryError where any of them is not memory."""
+        if size == 0:
+            return b""
+        data = bytearray(size)
+        if lib.vd_mem_read(self._mem, gpa, ffi.from_buffer(data), size):
+            raise GuestMemoryError(f"guest-physical range {gpa:#x}+{size:#x} is not memory")
+        return bytes(data)
+
+    def write(self, gpa: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy bytes in. Raises GuestMemoryError where any of them is not writable memory."""
+        if len(data) and lib.vd_mem_write(self._mem, gpa, ffi.from_buffer(data), len(data)):
+            raise GuestMemoryError(f"guest-physical range {gpa:#x}+{len(data):#x} is not writable memory")
+
+    def close(self) -> None:
+        """Free the map and close every region in it. Idempotent."""
+        if self._mem != ffi.NULL:
+            lib.vd_mem_free(self._mem)
+            self._mem = ffi.NULL
+            for region in self.regions.values():
+                region.close()
+            self.regions.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The binary contract between the C core, backends and plugins.
+ *
+ * Separately built extensions (a backend's, a plugin's) share nothing at link
+ * time: they hand each other pointers to the small structures of this file.
+ * Python passes such a pointer as an integer (`int(ffi.cast("uintptr_t", p))`).
+ */
+#ifndef VDESKTOP_ABI_H
+#define VDESKTOP_ABI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VD_ABI_VERSION 1u
+
+/* An interrupt line, host to guest, level-triggered: supplied by the backend.
+ * `set` may be called from any native thread, never blocks for long, and is
+ * idempotent. It must not call back into the caller. */
+struct vd_irq {
+    void (*set)(void *opaque, bool level);
+    void *opaque;
+};
+
+/* A range of MMIO or port addresses: supplied by the core (a transport) or by
+ * a platform device; called by the backend on a vCPU thread. `offset` is
+ * relative to the range, `width` is 1, 2, 4 or 8 bytes. Values are in host
+ * order. A handler never re-enters the backend's run loop. */
+struct vd_io {
+    uint64_t (*read)(void *opaque, uint64_t offset, unsigned width);
+    void (*write)(void *opaque, uint64_t offset, unsigned width, uint64_t value);
+    void *opaque;
+};
+
+/* Told after a device wrote guest memory, before the guest can learn of it
+ * (used ring not yet published). A software CPU drops translated code here, a
+ * migration log marks pages. May be called from any native thread. NULL `fn`:
+ * the backend does not need it. */
+struct vd_written {
+    void (*fn)(void *opaque, uint64_t gpa, uint64_t len);
+    void *opaque;
+};
+
+enum vd_log_level { VD_LOG_DEBUG = 10, VD_LOG_INFO = 20, VD_LOG_WARNING = 30, VD_LOG_ERROR = 40 };
+
+/* What the C core takes from its surroundings, so that it can also live where
+ * there is no Python and no C library. All functions are thread-safe. */
+struct vd_host {
+    void *(*alloc)(void *opaque, size_t size); /* zeroed, 64-byte aligned; NULL: out of memory */
+    void (*free)(void *opaque, void *p);
+    uint64_t (*now_ns)(void *opaque); /* monotonic */
+    void (*log)(void *opaque, int level, const char *component, const char *message);
+    void *opaque;
+};
+
+#endif
