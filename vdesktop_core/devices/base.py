@@ -35,6 +35,7 @@ class DeviceContext:
     """What the machine gives a device at creation. Addresses are of C structures."""
 
     name: str
+    machine: str  #: the machine's name, for stable derived values such as a MAC
     arch: Arch
     memory: GuestMemory
     host: int  #: struct vd_host
