@@ -3,7 +3,6 @@
 
 from typing import Any
 
-from cffi import FFI
-
-ffi: FFI
+#: A cffi ``FFI`` (types-cffi types C data too narrowly to read a struct's fields).
+ffi: Any
 lib: Any

@@ -35,7 +35,7 @@ class MemoryRegion:
         fd = os.memfd_create(f"vdesktop-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, size)
-            self._map = mmap.mmap(fd, size, mmap.MAP_SHARED | mmap.MAP_NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE)
+            self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         except (OSError, ValueError, OverflowError) as error:
             os.close(fd)
             raise GuestMemoryError(

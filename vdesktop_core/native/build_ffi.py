@@ -21,8 +21,9 @@ import cffi
 HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
 
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"(vdesktop/[\w.]+)"', re.MULTILINE)
-_DEFINE = re.compile(r"^#define (\w+) (0[xX][0-9a-fA-F]+|\d+)[uUlL]*\s*(?:/\*.*)?$")
+_DEFINE = re.compile(r"^#define (\w+) (0[xX][0-9a-fA-F]+|\d+)[uUlL]*\s*$")
 
 
 def headers() -> list[str]:
@@ -45,7 +46,7 @@ def headers() -> list[str]:
 
 def declarations(name: str) -> str:
     """Return a header as cffi's parser takes it: integer macros stay, other directives go."""
-    text = re.sub(r"/\*.*?\*/", lambda m: "\n" * m[0].count("\n"), (INCLUDE / name).read_text(), flags=re.DOTALL)
+    text = _COMMENT.sub(lambda m: "\n" * m[0].count("\n"), (INCLUDE / name).read_text())
     lines: list[str] = []
     for line in text.replace("\\\n", " ").splitlines():
         if not line.lstrip().startswith("#"):
@@ -73,15 +74,14 @@ def make() -> cffi.FFI:
         builder.cdef(declarations(name))
     flags, link = compile_flags()
     # The code cffi generates is not ours to keep free of warnings.
-    preamble = '#pragma GCC diagnostic ignored "-Wextra"\n#pragma GCC diagnostic ignored "-Wunused-parameter"\n'
-    preamble += '#pragma GCC diagnostic ignored "-Wmissing-field-initializers"\n'
+    quiet = ("extra", "unused-parameter", "missing-field-initializers", "sign-compare")
+    preamble = "".join(f'#pragma GCC diagnostic ignored "-W{warning}"\n' for warning in quiet)
     builder.set_source(
         "vdesktop_core._native",
         preamble + "".join(f'#include "{name}"\n' for name in headers()),
         sources=[os.path.relpath(path, root) for path in sorted((HERE / "src").glob("*.c"))],
         include_dirs=[os.path.relpath(path, root) for path in (INCLUDE, HERE / "src")],
         depends=[os.path.relpath(path, root) for path in sorted(HERE.rglob("*.h"))],
-        define_macros=[("_GNU_SOURCE", None)],
         extra_compile_args=flags,
         extra_link_args=link,
     )
