@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: MIT
+"""The assembled hardware of one machine: memory, slots, devices, on a backend's virtual machine.
+
+A board is built whole or not at all, and taken apart in reverse order. It has
+no life cycle of its own: :mod:`vdesktop_core.machine` runs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vdesktop_core.arch.boot import Boot, BootSource, MachineLayout, Slot, UartLayout
+from vdesktop_core.arch.memory_map import memory_map, ram_banks
+from vdesktop_core.config import device_config
+from vdesktop_core.devices.base import Device, DeviceContext
+from vdesktop_core.devices.console.port import open_console
+from vdesktop_core.errors import BackendError, ConfigError
+from vdesktop_core.host import Host
+from vdesktop_core.hypervisor import Capability, VmSpec
+from vdesktop_core.interrupt import Doorbell, IrqLine
+from vdesktop_core.iothread import IoThread
+from vdesktop_core.memory import GuestMemory, MemoryRegion
+from vdesktop_core.transport.mmio import MmioSlot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from vdesktop_core.config import MachineConfig
+    from vdesktop_core.devices.base import DeviceConfig, DeviceType
+    from vdesktop_core.hypervisor import Hypervisor, Probe, VirtualMachine
+
+log = logging.getLogger(__name__)
+#: Slot 0 is the place of virtio-power, on every architecture.
+FIRST_FREE_SLOT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """What is installed, by hook and name."""
+
+    hypervisors: Mapping[str, Hypervisor]
+    device_types: Mapping[str, DeviceType]
+    behind: Mapping[str, Mapping[str, Any]]  #: ``net``, ``console``, ``disk``
+
+
+def place_devices(
+    devices: list[tuple[DeviceType, DeviceConfig]], slots: int
+) -> list[tuple[int, DeviceType, DeviceConfig]]:
+    """Give every device a slot: fixed ones first, the others the first free.
+
+    Raises:
+        ConfigError: a slot is asked for twice or does not exist, or there are more devices than slots.
+    """
+    taken: dict[int, str] = {}
+    for kind, config in devices:
+        if config.slot is None:
+            continue
+        label = config.name or kind.name
+        if not FIRST_FREE_SLOT <= config.slot < slots:
+            raise ConfigError(
+                f"device {label!r}: slot {config.slot} is not in {FIRST_FREE_SLOT}..{slots - 1}"
+            )
+        if config.slot in taken:
+            raise ConfigError(f"slot {config.slot} is asked for by both {taken[config.slot]!r} and {label!r}")
+        taken[config.slot] = label
+    free = iter([slot for slot in range(FIRST_FREE_SLOT, slots) if slot not in taken])
+    placed = []
+    for kind, config in devices:
+        slot = config.slot if config.slot is not None else next(free, None)
+        if slot is None:
+            raise ConfigError(
+                f"{len(devices)} devices: a machine has {slots - FIRST_FREE_SLOT} slots for them"
+            )
+        placed.append((slot, kind, config))
+    return placed
+
+
+def device_names(devices: list[tuple[DeviceType, DeviceConfig]]) -> list[str]:
+    """Return a unique name for each device: its own, or its type and a number.
+
+    Raises:
+        ConfigError: two devices were given one name.
+    """
+    names: list[str] = []
+    given = [config.name for _, config in devices if config.name]
+    for name in given:
+        if given.count(name) > 1:
+            raise ConfigError(f"two devices are named {name!r}: names are unique in a machine")
+    for kind, config in devices:
+        number = 0
+        while not config.name and (f"{kind.name}{number}" in names or f"{kind.name}{number}" in given):
+            number += 1
+        names.append(config.name or f"{kind.name}{number}")
+    return names
+
+
+class Board:
+    """Build everything the configuration names.
+
+    Args:
+        config: the machine.
+        plugins: what is installed.
+        hypervisor: the chosen backend, already probed.
+        found: its probe.
+        call_soon: runs a function on the control loop, from any thread.
+
+    Raises:
+        VdesktopError: one line; nothing is left behind.
+    """
+
+    def __init__(
+        self,
+        config: MachineConfig,
+        plugins: Plugins,
+        hypervisor: Hypervisor,
+        found: Probe,
+        call_soon: Callable[[Callable[[], Any]], None],
+    ) -> None:
+        self.config = config
+        self.slots: list[MmioSlot] = []
+        self.devices: dict[int, Device] = {}
+        with contextlib.ExitStack() as stack:
+            self.host = stack.enter_context(contextlib.closing(Host()))
+            self.event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            stack.callback(os.close, self.event_fd)
+            self.memory = stack.enter_context(GuestMemory(self.host.native))
+            self.vm: VirtualMachine = stack.enter_context(
+                contextlib.closing(
+                    hypervisor.create(
+                        VmSpec(
+                            config.arch, config.cpus, config.name, config.backends.get(hypervisor.name, {})
+                        )
+                    )
+                )
+            )
+            self._map_ram()
+            self.io_thread = stack.enter_context(contextlib.closing(IoThread(self.host.native, "vd-io")))
+            self._make_slots(stack, Capability.DOORBELL_FD in found.capabilities)
+            self._make_devices(stack, plugins, call_soon)
+            self._make_uart(stack, plugins)
+            self.boot = Boot(self._boot_source())
+            self._stack = stack.pop_all()
+
+    def _map_ram(self) -> None:
+        for number, (base, size) in enumerate(ram_banks(self.config.arch, self.config.memory)):
+            region = MemoryRegion(f"ram{number}", size)
+            try:
+                self.memory.add(base, region)
+            except BaseException:
+                region.close()
+                raise
+            self.vm.map_memory(base, region)
+        self.memory.on_written(self.vm.written_hook())
+
+    def _make_slots(self, stack: contextlib.ExitStack, doorbells: bool) -> None:
+        area = memory_map(self.config.arch).slots
+        lines = self.vm.platform().interrupt_controller.lines
+        self.layout_slots = []
+        for index in range(area.count):
+            line = area.line(index, lines)
+            base = area.base + index * area.stride
+            irq = IrqLine(line, self.vm.irq_line(line))
+            slot = MmioSlot(self.host.native, index, irq, self.event_fd)
+            stack.callback(slot.close)
+            self.vm.add_mmio(base, area.stride, slot.io)
+            self.slots.append(slot)
+            self.layout_slots.append(Slot(index, base, area.stride, line))
+        self._doorbells = doorbells
+
+    def _make_devices(
+        self, stack: contextlib.ExitStack, plugins: Plugins, call_soon: Callable[[Callable[[], Any]], None]
+    ) -> None:
+        checked = [device_config(device, plugins.device_types) for device in self.config.devices]
+        names = device_names(checked)
+        for name, (index, kind, config) in zip(names, place_devices(checked, len(self.slots)), strict=True):
+            context = DeviceContext(
+                name=name,
+                machine=self.config.name,
+                arch=self.config.arch,
+                memory=self.memory,
+                host=self.host.native,
+                loop=self.io_thread.native,
+                call_soon=call_soon,
+                plugins=plugins.behind,
+            )
+            device = kind.create(config, context)
+            stack.callback(device.close)
+            self.slots[index].attach(device.native)
+            stack.callback(self.slots[index].detach)
+            self.devices[index] = device
+            if self._doorbells:
+                self._ring_by_fd(index)
+            log.debug("slot %d: %s (%s)", index, name, kind.name)
+
+    def _ring_by_fd(self, index: int) -> None:
+        base = self.layout_slots[index].base
+        for bell in self.slots[index].doorbells():
+            self.vm.add_doorbell(base + bell.address, bell.width, bell.value, bell.fd)
+
+    def _make_uart(self, stack: contextlib.ExitStack, plugins: Plugins) -> None:
+        self.uart_layout: UartLayout | None = None
+        if self.config.debug_uart == "none":
+            return
+        from vdesktop_core.devices.uart import Uart
+
+        where = memory_map(self.config.arch).uart
+        port = open_console(self.config.debug_uart, plugins.behind["console"])
+        stack.callback(port.close)
+        irq = IrqLine(where.line, self.vm.irq_line(where.line))
+        uart = Uart(self.host.native, self.io_thread.native, irq.native, port.read_fd, port.write_fd)
+        stack.callback(uart.close)
+        add = self.vm.add_pio if where.is_port else self.vm.add_mmio
+        add(where.base, where.size, uart.io)
+        self.uart_layout = where
+
+    def _boot_source(self) -> BootSource:
+        boot = self.config.boot
+        if not boot.kernel:
+            raise ConfigError("no kernel: give --kernel FILE, or kernel = … under [boot] in the machine file")
+        append = " ".join(word for word in (boot.append, *self.vm.platform().append) if word)
+        return BootSource(Path(boot.kernel), Path(boot.initrd) if boot.initrd else None, append)
+
+    def load_guest(self) -> None:
+        """Put kernel, initrd and tables into memory and set the boot CPU's entry state."""
+        layout = MachineLayout(
+            arch=self.config.arch,
+            vcpus=self.config.cpus,
+            ram=tuple(ram_banks(self.config.arch, self.config.memory)),
+            slots=tuple(self.layout_slots),
+            uart=self.uart_layout,
+        )
+        self.vm.set_entry(self.boot.load(layout, self.vm.platform(), self.memory))
+
+    def reset(self) -> None:
+        """Bring every slot to its state at power-on. The vCPUs must have stopped."""
+        for slot in self.slots:
+            slot.reset()
+
+    def dispatch_events(self) -> None:
+        """Hand driver decisions to their devices; called when ``event_fd`` is readable."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.event_fd)
+        for index, device in self.devices.items():
+            for event in self.slots[index].events():
+                device.on_event(event.kind, event.a, event.b)
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Return monotonic counters by device name, and the backend's under ``vm``."""
+        counters = {"vm": dict(self.vm.counters())}
+        for index, device in self.devices.items():
+            counters[device.name] = self.slots[index].counters() | dict(device.counters())
+        return counters
+
+    def close(self) -> None:
+        """Take everything apart: vCPUs first, then devices, then memory. Idempotent."""
+        if hasattr(self, "_stack"):
+            self.vm.stop()
+            self._stack.close()
+
+
+__all__ = ["BackendError", "Board", "Doorbell", "Plugins", "device_names", "place_devices"]

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""The ``vdesktop`` command. Subcommands are imported only when they are used: start-up time is a feature."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from vdesktop_core import __version__
+from vdesktop_core.errors import VdesktopError
+
+_COMMANDS = {
+    "run": "vdesktop_core.cli.run:run",
+    "info": "vdesktop_core.cli.info:info",
+    "guest": "vdesktop_core.cli.guest:guest",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vdesktop")
+def cli() -> None:
+    """A desktop computer of virtio devices, on KVM, Xen or a software CPU."""
+
+
+def main() -> None:
+    """Run the command and exit: 0, or 1 with one line that says what happened and what to do."""
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        hint = (
+            f" (see '{error.ctx.command_path} --help')"
+            if isinstance(error, click.UsageError) and error.ctx
+            else ""
+        )
+        click.echo(f"vdesktop: {error.format_message()}{hint}", err=True)
+    except VdesktopError as error:
+        click.echo(f"vdesktop: {error}", err=True)
+    sys.exit(1)
