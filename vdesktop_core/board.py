@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdesktop_core.arch.boot import Boot, BootSource, MachineLayout, Slot, UartLayout
-from vdesktop_core.arch.memory_map import memory_map, ram_banks
+from vdesktop_core.arch.boot import Boot, BootSource, MachineLayout, SlotLayout, UartLayout
+from vdesktop_core.arch.memory_map import SLOT_COUNT, memory_map, ram_banks
 from vdesktop_core.config import device_config
 from vdesktop_core.devices.base import Device, DeviceContext
 from vdesktop_core.devices.console.port import open_console
@@ -143,33 +143,34 @@ class Board:
             self._make_slots(stack, Capability.DOORBELL_FD in found.capabilities)
             self._make_devices(stack, plugins, call_soon)
             self._make_uart(stack, plugins)
-            self.boot = Boot(self._boot_source())
+            self.boot = stack.enter_context(contextlib.closing(Boot(self._boot_source(), config.arch)))
             self._stack = stack.pop_all()
 
     def _map_ram(self) -> None:
-        for number, (base, size) in enumerate(ram_banks(self.config.arch, self.config.memory)):
-            region = MemoryRegion(f"ram{number}", size)
+        self.ram = ram_banks(self.config.arch, self.config.memory)
+        for number, bank in enumerate(self.ram):
+            region = MemoryRegion(f"ram{number}", bank.size)
             try:
-                self.memory.add(base, region)
+                self.memory.add(bank.base, region)
             except BaseException:
                 region.close()
                 raise
-            self.vm.map_memory(base, region)
+            self.vm.map_memory(bank.base, region)
         self.memory.on_written(self.vm.written_hook())
 
     def _make_slots(self, stack: contextlib.ExitStack, doorbells: bool) -> None:
-        area = memory_map(self.config.arch).slots
+        recommended = memory_map(self.config.arch)
         lines = self.vm.platform().interrupt_controller.lines
-        self.layout_slots = []
-        for index in range(area.count):
-            line = area.line(index, lines)
-            base = area.base + index * area.stride
+        self.layout_slots: list[SlotLayout] = []
+        for index in range(SLOT_COUNT):
+            line = recommended.line(index, lines)
+            window = recommended.slot(index)
             irq = IrqLine(line, self.vm.irq_line(line))
             slot = MmioSlot(self.host.native, index, irq, self.event_fd)
             stack.callback(slot.close)
-            self.vm.add_mmio(base, area.stride, slot.io)
+            self.vm.add_mmio(window.base, window.size, slot.io)
             self.slots.append(slot)
-            self.layout_slots.append(Slot(index, base, area.stride, line))
+            self.layout_slots.append(SlotLayout(index, window.base, line))
         self._doorbells = doorbells
 
     def _make_devices(
@@ -215,8 +216,8 @@ class Board:
         uart = Uart(self.host.native, self.io_thread.native, irq.native, port.read_fd, port.write_fd)
         stack.callback(uart.close)
         add = self.vm.add_pio if where.is_port else self.vm.add_mmio
-        add(where.base, where.size, uart.io)
-        self.uart_layout = where
+        add(where.window.base, where.window.size, uart.io)
+        self.uart_layout = UartLayout(where.window.base, where.line)
 
     def _boot_source(self) -> BootSource:
         boot = self.config.boot
@@ -230,7 +231,7 @@ class Board:
         layout = MachineLayout(
             arch=self.config.arch,
             vcpus=self.config.cpus,
-            ram=tuple(ram_banks(self.config.arch, self.config.memory)),
+            ram=self.ram,
             slots=tuple(self.layout_slots),
             uart=self.uart_layout,
         )

@@ -12,7 +12,6 @@ from __future__ import annotations
 import platform
 import re
 import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,6 +21,7 @@ from vdesktop_core.hypervisor import Arch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from vdesktop_core.devices.base import DeviceConfig, DeviceType
 

@@ -16,11 +16,12 @@ Native handles
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from vdesktop_core.memory import MemoryRegion
 
 #: Version of this contract. A backend that was written for another one is refused.

@@ -130,7 +130,7 @@ class Machine:
         try:
             board.load_guest()
             loop.add_reader(board.event_fd, board.dispatch_events)
-            loop.add_reader(board.host.log_fd, board.host.drain_log)
+            loop.add_reader(board.host.fileno(), board.host.drain_log)
             board.vm.start(self._heard)
         except BaseException:
             self._forget(board)
@@ -195,7 +195,7 @@ class Machine:
 
     def _forget(self, board: Board) -> None:
         self._loop.remove_reader(board.event_fd)
-        self._loop.remove_reader(board.host.log_fd)
+        self._loop.remove_reader(board.host.fileno())
         board.host.drain_log()
         board.close()
 

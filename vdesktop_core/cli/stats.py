@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How counters are shown: a table for people, JSON for scripts. On standard error, as the console has the output."""
+"""How counters are shown: a table or JSON, on standard error, as the console has the output."""
 
 from __future__ import annotations
 

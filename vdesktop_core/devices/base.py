@@ -9,13 +9,14 @@ A *native* device has its data plane in C and gives the address of its
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from vdesktop_core.hypervisor import Arch
     from vdesktop_core.memory import GuestMemory
 
@@ -58,7 +59,7 @@ class Device(abc.ABC):
     def native(self) -> int:
         """Address of the device's ``struct vd_device``."""
 
-    def on_event(self, kind: int, a: int, b: int) -> None:
+    def on_event(self, kind: int, a: int, b: int) -> None:  # noqa: B027  (an optional hook)
         """Hear of a driver decision (``VD_EVENT_*``), on the control loop."""
 
     def counters(self) -> Mapping[str, int]:
