@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--arch", type=click.Choice(list(Arch)), multiple=True, help="Only this architecture's map.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(arch: tuple[str, ...], *, as_json: bool) -> None:
-    """Show which backends run here (or why not), which devices and plugins are installed, and the memory maps."""
+    """Show which backends run here (or why not), the installed devices and plugins, and the memory maps."""
     report = describe(installed(), [Arch(name) for name in arch] or list(Arch))
     if as_json:
         click.echo(json.dumps(report, indent=2))
