@@ -38,7 +38,7 @@ def headers() -> list[str]:
         ordered.append(name)
 
     for path in sorted((INCLUDE / "vdesktop").glob("*.h")):
-        if path.stem in ("ring", "device", "mmio"):
+        if path.stem in ("device", "mmio"):
             continue
         visit(f"vdesktop/{path.name}")
     return ordered

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT
+ * Inside of a virtqueue: what split and packed share. */
+#ifndef VDESKTOP_RING_PRIV_H
+#define VDESKTOP_RING_PRIV_H
+
+#include <string.h>
+
+#include "mem_map.h"
+#include "vdesktop/ring.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rings are little-endian (§1.4)");
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* Descriptor flags, split §2.7.5 and packed §2.8.14. */
+#define DESC_F_NEXT     (1u << 0)
+#define DESC_F_WRITE    (1u << 1)
+#define DESC_F_INDIRECT (1u << 2)
+#define DESC_F_AVAIL    (1u << 7)
+#define DESC_F_USED     (1u << 15)
+
+/* A descriptor in guest memory: addr, then len | a << 32 | b << 48, where a, b
+ * are flags, next (split) or id, flags (packed). */
+struct desc {
+    uint64_t addr, rest;
+};
+
+struct split_avail {
+    uint16_t flags, idx, ring[];
+};
+struct split_used {
+    uint16_t flags, idx;
+    uint8_t ring[]; /* of {u32 id, u32 len}, aligned to 4 only */
+};
+#define SPLIT_AVAIL_F_NO_INTERRUPT 1u
+#define SPLIT_USED_F_NO_NOTIFY     1u
+
+/* Event suppression structure, §2.8.14: off_wrap | flags << 16. */
+#define PACKED_EVENT_ENABLE  0u
+#define PACKED_EVENT_DISABLE 1u
+#define PACKED_EVENT_DESC    2u
+
+#define IN_FLIGHT_WORDS (65536 / 64) /* a packed buffer id is any u16 */
+
+struct vd_queue {
+    struct desc *desc;
+    union {
+        struct {
+            struct split_avail *avail;
+            struct split_used *used;
+            uint16_t *used_event;  /* read: when the driver wants an interrupt */
+            uint16_t *avail_event; /* written: when we want a kick */
+        };
+        struct {
+            uint32_t *driver_event;
+            uint32_t *device_event;
+        };
+    };
+    const struct vd_mem_region *hot; /* where the last segment was found */
+    struct vd_mem *mem;
+    uint16_t size;
+    bool live, packed, indirect, event_idx;
+    int error;
+
+    uint16_t next_avail; /* split: free running; packed: an index */
+    uint16_t avail_idx;  /* split: the last driver index read */
+    uint16_t next_used;
+    bool avail_wrap, used_wrap; /* packed */
+    /* Pushed, not yet published. Split: used elements; packed: descriptors. */
+    uint16_t unpublished;
+    bool must_signal; /* after a seek nobody knows what was signalled before */
+    /* Packed: the first unpublished used descriptor, its flags are withheld. */
+    uint16_t first_used, first_used_flags;
+    uint32_t in_flight_descs;
+
+    const struct vd_host *host;
+    struct vd_queue_config config;
+    uint64_t in_flight[IN_FLIGHT_WORDS];
+};
+
+/* Reads a guest descriptor exactly once: the empty asm keeps the compiler from
+ * going back to memory later. Any alignment (an indirect table has none). */
+static inline struct desc desc_load(const void *p)
+{
+    struct desc d;
+    memcpy(&d, p, sizeof d);
+    __asm__("" : "+r"(d.addr), "+r"(d.rest));
+    return d;
+}
+
+static inline bool in_flight(const struct vd_queue *q, uint16_t id)
+{
+    return q->in_flight[id / 64] >> (id % 64) & 1;
+}
+
+static inline void in_flight_set(struct vd_queue *q, uint16_t id)
+{
+    q->in_flight[id / 64] |= 1ull << (id % 64);
+}
+
+static inline void in_flight_clear(struct vd_queue *q, uint16_t id)
+{
+    q->in_flight[id / 64] &= ~(1ull << (id % 64));
+}
+
+static inline int vd_queue_break(struct vd_queue *q, int error)
+{
+    q->error = error;
+    return error;
+}
+
+/* What a walk over one chain has found so far. */
+struct walk {
+    uint32_t n_read, n_write;
+    uint64_t read_len, write_len;
+};
+
+int vd_walk_add_slow(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa, uint32_t len,
+                     bool write);
+
+/* Adds the buffer of one descriptor. A buffer of length 0 gives no segment: the
+ * specification does not forbid it, and Linux vhost passes over it likewise. */
+static inline int walk_add(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa,
+                           uint32_t len, bool write)
+{
+    const struct vd_mem_region *r = q->hot;
+    uint64_t offset = gpa - r->gpa;
+    uint32_t n = w->n_read + w->n_write;
+
+    if (unlikely(offset >= r->len || len > r->len - offset || !len || n == VD_CHAIN_SEGS_MAX ||
+                 (write ? (r->flags & VD_MEM_READONLY) : w->n_write)))
+        return vd_walk_add_slow(q, c, w, gpa, len, write);
+    c->iov[n] = (struct vd_iov){r->base + offset, len};
+    c->gpa[n] = gpa;
+    if (write) {
+        w->n_write++;
+        w->write_len += len;
+    } else {
+        w->n_read++;
+        w->read_len += len;
+    }
+    return VD_RING_OK;
+}
+
+/* Walks an indirect table. linked: by next, else in order (packed). */
+int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa, uint32_t len,
+                     bool linked);
+
+static inline int walk_finish(struct vd_chain *c, const struct walk *w)
+{
+    /* §2.7.5.1: not more than 2^32 bytes; and the used length has 32 bits. */
+    if (unlikely(w->read_len + w->write_len > UINT32_MAX))
+        return VD_RING_BAD_LENGTH;
+    c->n_read = (uint16_t)w->n_read;
+    c->n_write = (uint16_t)w->n_write;
+    c->read_len = (uint32_t)w->read_len;
+    c->write_len = (uint32_t)w->write_len;
+    return VD_RING_OK;
+}
+
+int vd_split_start(struct vd_queue *q, const struct vd_queue_config *config);
+int vd_split_pop(struct vd_queue *q, struct vd_chain *c);
+void vd_split_unpop(struct vd_queue *q, const struct vd_chain *c);
+void vd_split_push(struct vd_queue *q, const struct vd_chain *c, uint32_t written);
+bool vd_split_publish(struct vd_queue *q);
+bool vd_split_notify_enable(struct vd_queue *q);
+void vd_split_notify_disable(struct vd_queue *q);
+int vd_split_seek(struct vd_queue *q, uint32_t position);
+
+int vd_packed_start(struct vd_queue *q, const struct vd_queue_config *config);
+int vd_packed_pop(struct vd_queue *q, struct vd_chain *c);
+void vd_packed_unpop(struct vd_queue *q, const struct vd_chain *c);
+void vd_packed_push(struct vd_queue *q, const struct vd_chain *c, uint32_t written);
+bool vd_packed_publish(struct vd_queue *q);
+bool vd_packed_notify_enable(struct vd_queue *q);
+void vd_packed_notify_disable(struct vd_queue *q);
+int vd_packed_seek(struct vd_queue *q, uint32_t position);
+
+/* The host address of a ring area, aligned as the guest address has to be. */
+static inline void *ring_area(const struct vd_queue *q, uint64_t gpa, uint64_t len, uint64_t align,
+                              bool write)
+{
+    void *p = vd_mem_ptr(q->mem, gpa, len, write);
+    return (gpa | (uintptr_t)p) % align ? NULL : p;
+}
+
+#endif
