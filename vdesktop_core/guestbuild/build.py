@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: MIT
+"""From a suite and an architecture to a folder that ``vdesktop run`` boots."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vdesktop_core.errors import GuestBuildError
+from vdesktop_core.guestbuild import initramfs, recipe
+from vdesktop_core.guestbuild.apt import Apt, Package
+from vdesktop_core.guestbuild.mirror import find_keyring, find_mirror
+from vdesktop_core.guestbuild.modules import ModuleTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vdesktop_core.guestbuild.progress import Progress
+    from vdesktop_core.hypervisor import Arch
+
+MANIFEST = "manifest.json"
+MACHINE = "machine.toml"
+_MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    """What to build.
+
+    Attributes:
+        mirror: URL of a Debian mirror; empty: the host's own.
+        compression: how the initramfs is packed, a key of ``initramfs.COMPRESSIONS``.
+    """
+
+    arch: Arch
+    suite: str = recipe.DEFAULT_SUITE
+    flavour: str = recipe.DEFAULT_FLAVOUR
+    mirror: str = ""
+    compression: str = initramfs.DEFAULT_COMPRESSION
+
+
+def default_cache() -> Path:
+    """Return the folder downloads are kept in."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "vdesktop" / "guests"
+
+
+def build(spec: GuestSpec, output: Path, cache: Path, progress: Progress) -> None:
+    """Build a guest: ``kernel``, ``initrd``, ``machine.toml`` and ``manifest.json`` in a folder.
+
+    Files appear whole, the manifest last; a failure leaves the folder as it was. A ``machine.toml`` that
+    someone edited is kept.
+
+    Raises:
+        GuestBuildError: one line that says what failed and what to do.
+    """
+    port = recipe.port(spec.arch, spec.suite)
+    flavour = recipe.FLAVOURS[spec.flavour]
+    keyring = find_keyring()
+    mirror = spec.mirror.rstrip("/") or find_mirror(spec.suite)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with _locked(cache, progress):
+            apt = Apt(cache, mirror=mirror, suite=spec.suite, architecture=port.name, keyring=keyring)
+            progress.step("package lists")
+            apt.update(progress)
+            progress.step("download")
+            kernels = [n for n in apt.dependencies(port.kernel) if n.startswith(("linux-image-", "linux-modules-"))]
+            packages = apt.fetch([*kernels, *flavour.packages], progress)
+            with tempfile.TemporaryDirectory(prefix="unpack-", dir=cache) as scratch:
+                files = _assemble(spec, packages, kernels, Path(scratch), progress)
+        progress.step("write")
+        files[MANIFEST] = _manifest(spec, mirror, packages, files)
+        _write(output, files, progress)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        raise GuestBuildError(f"cannot build the guest:{where} {error.strerror or error}") from error
+
+
+def _assemble(
+    spec: GuestSpec, packages: list[Package], kernels: list[str], scratch: Path, progress: Progress
+) -> dict[str, bytes]:
+    """Unpack the packages and return the output files by name, but for the manifest."""
+    progress.step("unpack")
+    for number, package in enumerate(packages):
+        progress.advance(number / len(packages))
+        _unpack(package, scratch)
+    trees = [*scratch.glob("usr/lib/modules/*"), *scratch.glob("lib/modules/*")]
+    images = sorted(scratch.glob("boot/vmlinu[xz]-*"))
+    boxes = [path for path in (scratch / "usr/bin/busybox", scratch / "bin/busybox") if path.is_file()]
+    if len(trees) != 1 or len(images) != 1 or not boxes:
+        raise GuestBuildError(
+            f"{', '.join(kernels)} and busybox are not laid out as expected: try another --suite, or report this"
+        )
+    progress.step("initramfs")
+    modules = ModuleTree(trees[0]).resolve(recipe.FLAVOURS[spec.flavour].modules)
+    initrd = initramfs.build_initramfs(
+        busybox=boxes[0].read_bytes(),
+        release=trees[0].name,
+        modules=modules,
+        hostname="vdesktop",
+        compression=spec.compression,
+    )
+    return {
+        "kernel": images[0].read_bytes(),
+        "initrd": initrd,
+        MACHINE: _machine(spec).encode(),
+    }
+
+
+def _unpack(package: Package, folder: Path) -> None:
+    result = subprocess.run(
+        ["dpkg-deb", "-x", package.file, folder], capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        reason = (result.stderr.strip().splitlines() or ["unknown reason"])[-1]
+        raise GuestBuildError(f"cannot unpack {package.file.name}: {reason}")
+
+
+def _machine(spec: GuestSpec) -> str:
+    return f"""\
+# A machine for this guest: vdesktop run {MACHINE}
+[machine]
+name = "{spec.suite}-{spec.arch}"
+arch = "{spec.arch}"
+memory = "512M"
+
+[boot]
+kernel = "kernel"
+initrd = "initrd"
+append = "quiet"
+"""
+
+
+def _manifest(spec: GuestSpec, mirror: str, packages: list[Package], files: dict[str, bytes]) -> bytes:
+    manifest = {
+        "version": _MANIFEST_VERSION,
+        "arch": str(spec.arch),
+        "suite": spec.suite,
+        "flavour": spec.flavour,
+        "mirror": mirror,
+        "packages": {p.name: {"version": p.version, "sha256": p.sha256} for p in packages},
+        "files": {name: {"size": len(data), "sha256": _digest(data)} for name, data in sorted(files.items())},
+    }
+    return (json.dumps(manifest, indent=2) + "\n").encode()
+
+
+def _write(output: Path, files: dict[str, bytes], progress: Progress) -> None:
+    """Replace the files one by one, each of them whole."""
+    if _edited(output):
+        files = {name: data for name, data in files.items() if name != MACHINE}
+        progress.note(f"{output / MACHINE} was edited: kept as it is")
+    staged: list[tuple[Path, Path]] = []
+    try:
+        for name, data in files.items():
+            handle, path = tempfile.mkstemp(prefix=f".{name}-", dir=output)
+            staged.append((Path(path), output / name))
+            with open(handle, "wb") as file:
+                file.write(data)
+                os.fchmod(file.fileno(), 0o644)
+                file.flush()
+                os.fsync(file.fileno())
+        for source, target in staged:
+            source.replace(target)
+    finally:
+        for source, _ in staged:
+            source.unlink(missing_ok=True)
+
+
+def _edited(output: Path) -> bool:
+    """Whether the folder's machine file is another than the one its manifest tells of."""
+    try:
+        present = (output / MACHINE).read_bytes()
+    except FileNotFoundError:
+        return False
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        manifest = json.loads((output / MANIFEST).read_bytes())
+        return bool(manifest["files"][MACHINE]["sha256"] != _digest(present))
+    return True
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextlib.contextmanager
+def _locked(cache: Path, progress: Progress) -> Iterator[None]:
+    """Hold the cache folder: two builds at a time would write the same files."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.note("another build uses the cache: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
