@@ -138,6 +138,9 @@ int64_t tcg_vm_option(struct tcg_vm *vm, const char *name, int64_t otherwise);
 /* Routes guest-physical [base, base+size) to `io`, which must live as long as
  * the VM. Page-aligned or not; several ranges may share a page. 0 or -errno. */
 int tcg_map_io(struct tcg_vm *vm, uint64_t base, uint64_t size, const struct vd_io *io);
+/* The host address of guest memory [gpa, gpa+len) if all of it is mapped
+ * writable and contiguous, else NULL (also for len 0). */
+void *tcg_vm_ram(struct tcg_vm *vm, uint64_t gpa, uint64_t len);
 /* Port space (x86): all-ones where nothing listens. */
 uint64_t tcg_pio_read(struct tcg_vm *vm, uint32_t port, unsigned width);
 void tcg_pio_write(struct tcg_vm *vm, uint32_t port, unsigned width, uint64_t value);

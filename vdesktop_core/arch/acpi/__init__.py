@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: MIT
-"""ACPI tables, and the AML they need."""
