@@ -38,8 +38,6 @@ def headers() -> list[str]:
         ordered.append(name)
 
     for path in sorted((INCLUDE / "vdesktop").glob("*.h")):
-        if path.stem in ("device", "mmio"):
-            continue
         visit(f"vdesktop/{path.name}")
     return ordered
 

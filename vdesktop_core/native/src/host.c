@@ -2,6 +2,7 @@
  * struct vd_host for a POSIX process. */
 #include "vdesktop/host.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -56,6 +57,25 @@ static void posix_log(void *opaque, int level, const char *component, const char
         __atomic_fetch_add(&host->dropped, 1, __ATOMIC_RELAXED);
 }
 
+static void posix_wake(void *opaque, int fd)
+{
+    (void)opaque;
+    uint64_t one = 1;
+    /* EAGAIN: the counter is at its limit, so the descriptor is readable. */
+    ssize_t n = write(fd, &one, sizeof one);
+    (void)n;
+}
+
+static void posix_relax(void *opaque, unsigned spins)
+{
+    (void)opaque;
+    struct timespec nap = {.tv_nsec = 50000};
+    if (spins < 100)
+        sched_yield();
+    else
+        nanosleep(&nap, NULL);
+}
+
 struct vd_host *vd_host_posix_new(int log_fd)
 {
     struct posix_host *host = posix_alloc(NULL, sizeof *host);
@@ -67,6 +87,8 @@ struct vd_host *vd_host_posix_new(int log_fd)
         .free = posix_free,
         .now_ns = posix_now_ns,
         .log = posix_log,
+        .wake = posix_wake,
+        .relax = posix_relax,
         .opaque = host,
     };
     return &host->host;

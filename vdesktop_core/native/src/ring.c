@@ -205,7 +205,8 @@ int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk *w, uin
         else if (vd_mem_read(q->mem, gpa + i * sizeof d, &d, sizeof d))
             return VD_RING_BAD_ADDRESS;
         uint32_t flags = (uint32_t)(d.rest >> (linked ? 32 : 48)) & 0xffff;
-        if (unlikely(flags & DESC_F_INDIRECT))
+        /* Packed: flags but WRITE are reserved and ignored here (§2.8.7). */
+        if (unlikely(linked && (flags & DESC_F_INDIRECT)))
             return VD_RING_BAD_INDIRECT;
         int error = walk_add(q, c, w, d.addr, (uint32_t)d.rest, flags & DESC_F_WRITE);
         if (unlikely(error))

@@ -51,6 +51,11 @@ struct vd_host {
     void (*free)(void *opaque, void *p);
     uint64_t (*now_ns)(void *opaque); /* monotonic */
     void (*log)(void *opaque, int level, const char *component, const char *message);
+    /* Makes an event descriptor readable, such as an eventfd; never blocks. */
+    void (*wake)(void *opaque, int fd);
+    /* Called in a loop that waits for another thread, `spins` times so far: may
+     * yield or sleep a little. */
+    void (*relax)(void *opaque, unsigned spins);
     void *opaque;
 };
 

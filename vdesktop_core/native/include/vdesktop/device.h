@@ -10,19 +10,48 @@
 #define VD_CONFIG_MAX 4096
 #define VD_SHM_MAX 4
 
-struct vd_device;
+/* Feature bits that every device may offer (§6). */
+enum vd_feature {
+    VD_F_INDIRECT_DESC = 28,
+    VD_F_EVENT_IDX = 29,
+    VD_F_VERSION_1 = 32,
+    VD_F_RING_PACKED = 34,
+    VD_F_NOTIFICATION_DATA = 38,
+    VD_F_RING_RESET = 40,
+};
+/* The bits the rings and transports of this core implement for any device:
+ * INDIRECT_DESC, EVENT_IDX, VERSION_1, RING_PACKED, RING_RESET. */
+#define VD_FEATURES_COMMON 0x10530000000
 
-/* All are called with the transport's lock held, on a vCPU or control thread;
- * none may call back into the transport but for the functions marked below. */
+/* Device status bits (§2.1). */
+enum vd_status {
+    VD_STATUS_ACKNOWLEDGE = 1,
+    VD_STATUS_DRIVER = 2,
+    VD_STATUS_DRIVER_OK = 4,
+    VD_STATUS_FEATURES_OK = 8,
+    VD_STATUS_NEEDS_RESET = 64,
+    VD_STATUS_FAILED = 128,
+};
+
+struct vd_device;
+struct vd_transport;
+
+/* Where not said otherwise, called with the transport's lock held, on a vCPU or
+ * control thread. Of the transport, they may call the functions at the end of
+ * this file only: those take no lock that is held while an operation runs, so
+ * that an I/O thread can call them while `reset` waits for it. Any may be NULL,
+ * but for `notify`; without `queue_reset`, RING_RESET is not offered. */
 struct vd_device_ops {
-    /* DRIVER_OK was written: features and queues are fixed. */
+    /* DRIVER_OK was written: features and queues are fixed. Kicks that came
+     * earlier follow as `notify`. */
     void (*driver_ok)(struct vd_device *dev);
     /* Returns when no request is in flight and guest memory will not be
      * touched again (virtio 1.4 §2.4). */
     void (*reset)(struct vd_device *dev);
     void (*queue_ready)(struct vd_device *dev, uint16_t queue);
     void (*queue_reset)(struct vd_device *dev, uint16_t queue); /* as reset, one queue (§2.6.1) */
-    /* The driver kicked a queue (not called under the lock; any vCPU thread). */
+    /* The driver kicked a queue that is ready, after DRIVER_OK. Not under the
+     * lock: on any vCPU thread, several at once; must not block. */
     void (*notify)(struct vd_device *dev, uint16_t queue);
     /* The driver changed config bytes [offset, offset+len), already stored. */
     void (*config_written)(struct vd_device *dev, uint32_t offset, uint32_t len);
@@ -36,11 +65,11 @@ struct vd_device {
     const struct vd_device_ops *ops;
     void *opaque; /* the device's own */
     uint32_t virtio_id;
-    uint64_t offered; /* feature bits 0..63 */
+    uint64_t offered; /* feature bits 0..63; the transport adds VERSION_1 */
     uint64_t driver_features; /* what the driver took, valid after FEATURES_OK */
     uint16_t n_queues;
     uint16_t queue_size_max[VD_QUEUES_MAX];
-    struct vd_queue *queue[VD_QUEUES_MAX];
+    struct vd_queue *queue[VD_QUEUES_MAX]; /* the device's; the transport starts and stops them */
     uint32_t config_len;
     uint8_t config[VD_CONFIG_MAX];
     uint8_t config_writable[VD_CONFIG_MAX]; /* 0xff where the driver may write */
@@ -53,9 +82,11 @@ struct vd_device {
     uint64_t n_kicks, n_interrupts, n_config_writes, n_resets, n_protocol_errors;
 };
 
-/* Transport functions a device may call from any thread: */
+/* Transport functions a device may call from any thread, also from its
+ * operations; on a detached device they only do what needs no transport. */
 void vd_device_interrupt(struct vd_device *dev, uint16_t queue); /* used buffers */
-/* Changes config bytes, bumps the generation, raises the config interrupt. */
+/* Changes config bytes, bumps the generation, raises the config interrupt.
+ * Bytes past config_len are dropped. */
 void vd_device_config_set(struct vd_device *dev, uint32_t offset, const void *from, uint32_t len);
 /* A protocol error: DEVICE_NEEDS_RESET + config interrupt, counts, logs once
  * per reset; `what` names the clause. */
