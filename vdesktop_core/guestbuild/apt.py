@@ -127,7 +127,7 @@ class Apt:
         missing = [d for d in downloads if not _matches(self._archives / d.file, d)]
         if missing:
             wanted = {d.file.partition("_")[0] for d in missing}
-            errors = self._transfer(["download", *(p for p in packages if p in wanted)], progress, self._archives)
+            errors = self._transfer(["download", *(p for p in packages if p in wanted)], progress)
             if errors:
                 raise GuestBuildError(f"cannot download from {self.mirror}: {errors[0]}; try again to continue")
             for download in missing:
@@ -147,14 +147,15 @@ class Apt:
             text=True,
             check=False,
             env=_environment(),
-            cwd=self._archives,
+            # Not where archives are: apt-get download does not print those that are there.
+            cwd=self._state,
         )
         if result.returncode:
             reason = _errors(result.stderr) or ["unknown reason"]
             raise GuestBuildError(f"{tool}: {reason[0]} ({self.suite} from {self.mirror})")
         return result.stdout
 
-    def _transfer(self, command: list[str], progress: Progress, folder: Path | None = None) -> list[str]:
+    def _transfer(self, command: list[str], progress: Progress) -> list[str]:
         """Run apt-get with its percentage going to ``progress``; returns its complaints if it failed."""
         process = subprocess.Popen(
             ["apt-get", "-c", str(self._config), "-q", "-o", "APT::Status-Fd=1", *command],
@@ -162,7 +163,7 @@ class Apt:
             stderr=subprocess.PIPE,
             text=True,
             env=_environment(),
-            cwd=folder or self._archives,
+            cwd=self._archives,
         )
         with process:
             assert process.stdout is not None  # noqa: S101 - for the type checker: it is a pipe
