@@ -28,9 +28,9 @@ def guest() -> None:
 
 
 @guest.command()
-@click.option("--arch", type=click.Choice([arch.value for arch in Arch]), required=True, help="Architecture of the guest.")
-@click.option("--flavour", type=click.Choice(_FLAVOURS), default="minimal", show_default=True, help="What it holds.")
-@click.option("--suite", type=click.Choice(_SUITES), default="trixie", show_default=True, help="Debian release.")
+@click.option("--arch", type=click.Choice([arch.value for arch in Arch]), required=True)
+@click.option("--flavour", type=click.Choice(_FLAVOURS), default="minimal", show_default=True)
+@click.option("--suite", type=click.Choice(_SUITES), default="trixie", show_default=True)
 @click.option("--mirror", default="", metavar="URL", help="Debian mirror; default: the one this host uses.")
 @click.option(
     "--cache",

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 _URI_LINE = re.compile(r"'(?P<uri>[^']+)' (?P<name>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})")
 _STATUS = re.compile(r"dlstatus:\d+:(?P<percent>[\d.]+):")
-_CLEARED = ("APT::Architectures", "APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success")
+_CLEARED = (
+    "APT::Architectures",
+    "APT::Update::Pre-Invoke",
+    "APT::Update::Post-Invoke",
+    "APT::Update::Post-Invoke-Success",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,8 @@ class Apt:
             )
         if not list((self._state / "lists").glob("*Packages*")):
             raise GuestBuildError(
-                f"cannot read {self.suite} from {self.mirror} ({errors[0]}): check the network or give --mirror URL"
+                f"cannot read {self.suite} from {self.mirror} ({errors[0]}): "
+                "check the network or give --mirror URL"
             )
         progress.note(f"{self.mirror} cannot be reached: using the package lists of the last time")
 
@@ -129,10 +135,12 @@ class Apt:
             wanted = {d.file.partition("_")[0] for d in missing}
             errors = self._transfer(["download", *(p for p in packages if p in wanted)], progress)
             if errors:
-                raise GuestBuildError(f"cannot download from {self.mirror}: {errors[0]}; try again to continue")
+                raise GuestBuildError(f"cannot download from {self.mirror}: {errors[0]}: try again to go on")
             for download in missing:
                 if not _matches(self._archives / download.file, download):
-                    raise GuestBuildError(f"{download.file} does not have the checksum of the package lists: try again")
+                    raise GuestBuildError(
+                        f"{download.file} has another checksum than the package lists: try again"
+                    )
         found = []
         for download in downloads:
             name, version, _ = download.file.split("_")

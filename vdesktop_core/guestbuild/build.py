@@ -73,7 +73,8 @@ def build(spec: GuestSpec, output: Path, cache: Path, progress: Progress) -> Non
             progress.step("package lists")
             apt.update(progress)
             progress.step("download")
-            kernels = [n for n in apt.dependencies(port.kernel) if n.startswith(("linux-image-", "linux-modules-"))]
+            depends = apt.dependencies(port.kernel)
+            kernels = [name for name in depends if name.startswith(("linux-image-", "linux-modules-"))]
             packages = apt.fetch([*kernels, *flavour.packages], progress)
             with tempfile.TemporaryDirectory(prefix="unpack-", dir=cache) as scratch:
                 files = _assemble(spec, packages, kernels, Path(scratch), progress)
@@ -98,7 +99,7 @@ def _assemble(
     boxes = [path for path in (scratch / "usr/bin/busybox", scratch / "bin/busybox") if path.is_file()]
     if len(trees) != 1 or len(images) != 1 or not boxes:
         raise GuestBuildError(
-            f"{', '.join(kernels)} and busybox are not laid out as expected: try another --suite, or report this"
+            f"{', '.join(kernels)} and busybox are not laid out as expected: try another --suite"
         )
     progress.step("initramfs")
     modules = ModuleTree(trees[0]).resolve(recipe.FLAVOURS[spec.flavour].modules)
@@ -163,7 +164,7 @@ def _write(output: Path, files: dict[str, bytes], progress: Progress) -> None:
         for name, data in files.items():
             handle, path = tempfile.mkstemp(prefix=f".{name}-", dir=output)
             staged.append((Path(path), output / name))
-            with open(handle, "wb") as file:
+            with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 os.fchmod(file.fileno(), 0o644)
                 file.flush()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A writer of "newc" cpio archives, the format of Linux's initramfs (Documentation/driver-api/early-userspace).
+"""A writer of "newc" cpio archives, the format of Linux's initramfs.
 
+The format is in Linux's Documentation/driver-api/early-userspace/buffer-format.rst.
 Entries may be device nodes, which is why no root is needed to make an initramfs. Archives are
 reproducible: owner 0:0, a fixed time, entries in the order they are added.
 """

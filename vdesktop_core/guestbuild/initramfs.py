@@ -38,7 +38,12 @@ DEFAULT_COMPRESSION = "zstd"
 
 
 def build_initramfs(
-    *, busybox: bytes, release: str, modules: list[Module], hostname: str, compression: str = DEFAULT_COMPRESSION
+    *,
+    busybox: bytes,
+    release: str,
+    modules: list[Module],
+    hostname: str,
+    compression: str = DEFAULT_COMPRESSION,
 ) -> bytes:
     """Return an initramfs.
 

@@ -96,9 +96,12 @@ def _from_apt(codename: str) -> str | None:
 def _from_debootstrap(suite: str) -> str | None:
     script = _DEBOOTSTRAP_SCRIPTS / suite
     program = shutil.which("debootstrap", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    patterns = ((script, r"^\s*default_mirror\s+(\S+)"), (Path(program or ""), r"^DEF_MIRROR=[\"']?([^\"'\s]+)"))
-    if not script.is_file():
+    if program is None or not script.is_file():
         return None
+    patterns = (
+        (script, r"^\s*default_mirror\s+(\S+)"),
+        (Path(program), r"^DEF_MIRROR=[\"']?([^\"'\s]+)"),
+    )
     for path, pattern in patterns:
         try:
             found = set(re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE))

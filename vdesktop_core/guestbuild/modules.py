@@ -107,7 +107,9 @@ def modinfo(data: bytes, name: str) -> dict[str, list[str]]:
         section = ELFFile(io.BytesIO(data)).get_section_by_name(".modinfo")
         content = section.data() if section is not None else b""
     except ELFError as error:
-        raise GuestBuildError(f"{name} is no ELF file ({error}): remove the cache folder and build again") from error
+        raise GuestBuildError(
+            f"{name} is no ELF file ({error}): remove the cache folder, build again"
+        ) from error
     values: dict[str, list[str]] = {}
     for entry in content.decode("utf-8", "replace").split("\0"):
         key, equals, value = entry.partition("=")
@@ -156,5 +158,7 @@ def _decompress(path: Path) -> bytes:
         if path.suffix == ".zst":
             return zstandard.ZstdDecompressor().decompressobj().decompress(data)
     except (lzma.LZMAError, zstandard.ZstdError) as error:
-        raise GuestBuildError(f"{path.name} is damaged ({error}): remove the cache folder and build again") from error
+        raise GuestBuildError(
+            f"{path.name} is damaged ({error}): remove the cache folder, build again"
+        ) from error
     return data
