@@ -45,7 +45,7 @@ def test_memory_map_lines_follow_the_recommendation() -> None:
 def test_memory_map_line_with_few_backend_lines_is_shared() -> None:
     m = memory_map(Arch.X86_64)
     assert [m.line(i, range(24)) for i in range(10)] == [16, 17, 18, 19, 20, 21, 22, 23, 16, 17]
-    with pytest.raises(ConfigError, match="but slots of"):
+    with pytest.raises(ConfigError, match="but this map"):
         m.line(0, range(16))
 
 

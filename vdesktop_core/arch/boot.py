@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from vdesktop_core.hypervisor import EntryState, Platform
 
 
+#: The largest initrd, in bytes.
+INITRD_LIMIT = 2 << 30
+
+
 class WritableMemory(Protocol):
     """What a loader needs of guest memory; :class:`vdesktop_core.memory.GuestMemory` has it."""
 

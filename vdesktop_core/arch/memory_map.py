@@ -113,7 +113,7 @@ class MemoryMap:
         lines = [line for line in self.slot_lines if available is None or line in available]
         if not lines:
             raise ConfigError(
-                f"the backend accepts interrupt lines {available}, but slots of {self.arch} use {self.slot_lines}"
+                f"the backend accepts interrupt lines {available}, but this map uses {self.slot_lines}"
             )
         return lines[index % len(lines)]
 

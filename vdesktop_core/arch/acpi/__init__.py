@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""ACPI tables, and the AML they need."""

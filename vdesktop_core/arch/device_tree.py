@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""What the device trees of aarch64 and riscv64 have in common, over pylibfdt.
+
+Bindings: the Devicetree Specification 0.4, and Linux ``Documentation/devicetree/bindings``.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import libfdt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from vdesktop_core.arch.boot import MachineLayout
+    from vdesktop_core.arch.memory_map import Window
+
+    #: From a line number to the cells of ``interrupts``.
+    IrqCells = Callable[[int], tuple[int, ...]]
+
+#: Room that is set aside for a tree; Linux maps no more (arm64 ``MAX_FDT_SIZE``).
+TREE_LIMIT = 2 << 20
+#: Baud-rate generator input of the 16550, in Hz: the PC's.
+_UART_CLOCK = 1_843_200
+_UART_REGISTERS = 8
+
+
+class TreeBuilder:
+    """A device tree under construction: nodes in order, properties before subnodes.
+
+    Every address and size is two cells wide.
+    """
+
+    def __init__(self) -> None:
+        self._sw = libfdt.FdtSw(16384)
+        self._sw.finish_reservemap()
+
+    @contextmanager
+    def node(self, name: str) -> Iterator[None]:
+        """Open a node for the duration of a ``with`` block."""
+        self._sw.begin_node(name)
+        yield
+        self._sw.end_node()
+
+    def flag(self, name: str) -> None:
+        """Add a property without a value."""
+        self._sw.property(name, b"")
+
+    def cells(self, name: str, *values: int) -> None:
+        """Add 32-bit cells."""
+        self._sw.property(name, struct.pack(f">{len(values)}I", *values))
+
+    def quads(self, name: str, *values: int) -> None:
+        """Add 64-bit values, two cells each."""
+        self._sw.property(name, struct.pack(f">{len(values)}Q", *values))
+
+    def strings(self, name: str, *values: str) -> None:
+        """Add a string list."""
+        self._sw.property(name, b"".join(value.encode() + b"\0" for value in values))
+
+    def raw(self, name: str, value: bytes) -> None:
+        """Add bytes as they are."""
+        self._sw.property(name, value)
+
+    def reg(self, *windows: Window) -> None:
+        """Add ``reg``."""
+        self.quads("reg", *(value for window in windows for value in (window.base, window.size)))
+
+    def finish(self) -> bytes:
+        """Return the packed tree."""
+        tree = self._sw.as_fdt()
+        tree.pack()
+        return bytes(tree.as_bytearray()[: tree.totalsize()])
+
+
+def add_chosen(tree: TreeBuilder, layout: MachineLayout, arguments: bytes, initrd: Window | None) -> None:
+    """Add ``/chosen``, with fresh entropy, and the boot framebuffer inside it."""
+    with tree.node("chosen"):
+        for cells in ("#address-cells", "#size-cells"):
+            tree.cells(cells, 2)
+        tree.flag("ranges")
+        tree.raw("bootargs", arguments + b"\0")
+        tree.raw("rng-seed", os.urandom(64))
+        tree.raw("kaslr-seed", os.urandom(8))
+        if initrd is not None:
+            tree.quads("linux,initrd-start", initrd.base)
+            tree.quads("linux,initrd-end", initrd.end)
+        if layout.uart is not None:
+            tree.strings("stdout-path", f"/serial@{layout.uart.base:x}")
+        if (screen := layout.framebuffer) is not None:
+            with tree.node(f"framebuffer@{screen.base:x}"):
+                tree.strings("compatible", "simple-framebuffer")
+                tree.quads("reg", screen.base, screen.size)
+                tree.cells("width", screen.width)
+                tree.cells("height", screen.height)
+                tree.cells("stride", screen.stride)
+                tree.strings("format", screen.format)
+
+
+def add_memory(tree: TreeBuilder, banks: Sequence[Window]) -> None:
+    """Add a ``/memory`` node a bank."""
+    for bank in banks:
+        with tree.node(f"memory@{bank.base:x}"):
+            tree.strings("device_type", "memory")
+            tree.reg(bank)
+
+
+def add_devices(tree: TreeBuilder, layout: MachineLayout, slot_size: int, interrupt: IrqCells) -> None:
+    """Add the UART and the virtio-mmio slots."""
+    if (uart := layout.uart) is not None:
+        with tree.node(f"serial@{uart.base:x}"):
+            tree.strings("compatible", "ns16550a")
+            tree.quads("reg", uart.base, _UART_REGISTERS)
+            tree.cells("clock-frequency", _UART_CLOCK)
+            tree.cells("interrupts", *interrupt(uart.line))
+    for slot in layout.slots:
+        with tree.node(f"virtio_mmio@{slot.base:x}"):
+            tree.strings("compatible", "virtio,mmio")
+            tree.quads("reg", slot.base, slot_size)
+            tree.cells("interrupts", *interrupt(slot.line))
+            tree.flag("dma-coherent")

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""Unpacked kernels, kept: unpacking xz takes a second, reading a file 30 ms.
+
+Entries are named by the hash of the *compressed* bytes, so that a changed
+kernel never finds an old entry; each carries its size and a checksum, so that a
+damaged entry is made anew; each appears by rename, so that concurrent writers
+and readers see whole files only. Without a writable cache directory, the image
+stays in anonymous memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vdesktop_core.arch.image.compression import decompress
+from vdesktop_core.arch.image.files import ImageFile
+from vdesktop_core.errors import BootError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: All entries together stay below this many bytes; the least recently used go first.
+CACHE_LIMIT = 512 << 20
+
+# magic, size of the image, its CRC-32; then the image.
+_HEADER = struct.Struct("<8sQI12x")
+_MAGIC = b"VDIMAGE1"
+_SUFFIX = ".image"
+_CHUNK = 256 << 10
+
+
+def cache_directory() -> Path:
+    """Return the directory of unpacked images (XDG Base Directory Specification)."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(base) if base.startswith("/") else Path.home() / ".cache"
+    return root / "vdesktop" / "images"
+
+
+def unpacked(file: ImageFile, offset: int, size: int, *, size_word: bool = False) -> ImageFile:
+    """Return the unpacked form of a compressed range of ``file``, from the cache if it is there.
+
+    Args:
+        file: stays open.
+        offset: where the compressed data begin.
+        size: how long they are, in bytes.
+        size_word: the last four bytes of the range are the unpacked size (Linux ``size_append``).
+
+    Raises:
+        BootError: the data are corrupt, or there is nowhere to put them.
+    """
+    data = file.read(offset, size)
+    key = hashlib.blake2b(data, digest_size=20, person=b"vd-unpacked").hexdigest()
+    try:
+        path = cache_directory() / f"{key}{_SUFFIX}"
+    except RuntimeError:  # no home directory
+        return _in_memory(file, data, size_word=size_word)
+    if (found := _lookup(path, file.name)) is not None:
+        return found
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    except OSError:
+        return _in_memory(file, data, size_word=size_word)
+    try:
+        length = _write(fd, data, file.name, size_word=size_word)
+        Path(temporary).rename(path)
+    except OSError:  # a full or vanished cache directory does not stop a boot
+        os.close(fd)
+        _remove(temporary)
+        return _in_memory(file, data, size_word=size_word)
+    except BaseException:
+        os.close(fd)
+        _remove(temporary)
+        raise
+    _shrink(path.parent, keep=path)
+    return ImageFile(fd, file.name, length, _HEADER.size)
+
+
+def _in_memory(file: ImageFile, data: bytes, *, size_word: bool) -> ImageFile:
+    fd = os.memfd_create("vdesktop-image", os.MFD_CLOEXEC)
+    try:
+        return ImageFile(fd, file.name, _write(fd, data, file.name, size_word=size_word), _HEADER.size)
+    except OSError as error:
+        os.close(fd)
+        raise BootError(f"{file.name}: no memory to unpack it: {error.strerror}") from error
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _write(fd: int, data: bytes, name: str, *, size_word: bool) -> int:
+    """Write an entry; return the image's size."""
+    os.pwrite(fd, bytes(_HEADER.size), 0)
+    length, checksum = _append(fd, decompress(data, name))
+    if length == 0:
+        raise BootError(f"{name}: unpacks to nothing: the file is corrupt")
+    if size_word and struct.pack("<I", length & 0xFFFF_FFFF) != data[-4:]:
+        (told,) = struct.unpack("<I", data[-4:])
+        raise BootError(f"{name}: unpacks to {length} bytes, its size word says {told}: the file is corrupt")
+    os.pwrite(fd, _HEADER.pack(_MAGIC, length, checksum), 0)
+    return length
+
+
+def _append(fd: int, pieces: Iterable[bytes]) -> tuple[int, int]:
+    length = checksum = 0
+    for piece in pieces:
+        view = memoryview(piece)
+        checksum = zlib.crc32(view, checksum)
+        while view:
+            count = os.pwrite(fd, view, _HEADER.size + length)
+            length += count
+            view = view[count:]
+    return length, checksum
+
+
+def _lookup(path: Path, name: str) -> ImageFile | None:
+    """Open an entry if it is whole; remove it if it is not."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        length = _verified_size(fd)
+        if length is not None:
+            with contextlib.suppress(OSError):
+                os.utime(fd)
+            return ImageFile(fd, name, length, _HEADER.size)
+    os.close(fd)
+    _remove(path)
+    return None
+
+
+def _verified_size(fd: int) -> int | None:
+    header = os.pread(fd, _HEADER.size, 0)
+    if len(header) != _HEADER.size:
+        return None
+    magic, length, checksum = _HEADER.unpack(header)
+    if magic != _MAGIC or os.fstat(fd).st_size != _HEADER.size + length:
+        return None
+    buffer = memoryview(bytearray(_CHUNK))
+    offset, found = 0, 0
+    while offset < length:
+        count = os.preadv(fd, [buffer], _HEADER.size + offset)
+        if count == 0:
+            return None
+        found = zlib.crc32(buffer[:count], found)
+        offset += count
+    return length if found == checksum else None
+
+
+def _shrink(directory: Path, keep: Path) -> None:
+    """Remove the least recently used entries beyond ``CACHE_LIMIT``."""
+    entries = []
+    with contextlib.suppress(OSError):
+        for path in directory.glob(f"*{_SUFFIX}"):
+            with contextlib.suppress(OSError):
+                info = path.stat()
+                entries.append((info.st_mtime_ns, info.st_size, path))
+    total = 0
+    for _, size, path in sorted(entries, reverse=True):
+        total += size
+        if total > CACHE_LIMIT and path != keep:
+            _remove(path)
+
+
+def _remove(path: Path | str) -> None:
+    with contextlib.suppress(OSError):
+        Path(path).unlink()
