@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from vdesktop_core.errors import ConfigError
 from vdesktop_core.hypervisor import Arch
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from vdesktop_core.arch.memory_map import Window
     from vdesktop_core.hypervisor import EntryState, Platform
 
+
+#: Bits a pixel of the boot framebuffer, by the names of the simple-framebuffer binding.
+PIXEL_FORMATS = {"x8r8g8b8": 32, "a8r8g8b8": 32, "r5g6b5": 16}
 
 #: The largest initrd, in bytes.
 INITRD_LIMIT = 2 << 30
@@ -60,13 +64,28 @@ class UartLayout:
 
 @dataclass(frozen=True, slots=True)
 class FramebufferLayout:
-    """The boot framebuffer. ``stride`` in bytes; ``format`` is a name of the simple-framebuffer binding."""
+    """The boot framebuffer. ``stride`` in bytes; ``format`` is a key of :data:`PIXEL_FORMATS`.
+
+    Raises:
+        ConfigError: the geometry makes no sense.
+    """
 
     base: int
     width: int
     height: int
     stride: int
     format: str = "x8r8g8b8"
+
+    def __post_init__(self) -> None:
+        """Check the geometry."""
+        bits = PIXEL_FORMATS.get(self.format)
+        if bits is None:
+            raise ConfigError(f"framebuffer format {self.format!r} is not one of {', '.join(PIXEL_FORMATS)}")
+        edge = range(1, 1 << 14)
+        if self.width not in edge or self.height not in edge or self.width * bits // 8 > self.stride:
+            raise ConfigError(
+                f"framebuffer of {self.width} x {self.height} with {self.stride} bytes a line makes no sense"
+            )
 
     @property
     def size(self) -> int:

@@ -56,7 +56,7 @@ def unpacked(file: ImageFile, offset: int, size: int, *, size_word: bool = False
         BootError: the data are corrupt, or there is nowhere to put them.
     """
     data = file.read(offset, size)
-    key = hashlib.blake2b(data, digest_size=20, person=b"vd-unpacked").hexdigest()
+    key = hashlib.sha256(data).hexdigest()
     try:
         path = cache_directory() / f"{key}{_SUFFIX}"
     except RuntimeError:  # no home directory
