@@ -39,7 +39,7 @@ class SetupHeader:
 
 
 def default_setup_header() -> SetupHeader:
-    """Return a header for a plain vmlinux, which comes without one: what matters once the kernel is entered."""
+    """Return a header for a plain vmlinux: what matters once the kernel is entered."""
     # 0x1FE boot_flag, 0x202 magic, 0x206 version, 0x211 loadflags, 0x230 kernel_alignment
     raw = bytearray(0x268 - SETUP_HEADER)
     struct.pack_into("<H", raw, 0x1FE - SETUP_HEADER, 0xAA55)
