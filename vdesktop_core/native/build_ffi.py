@@ -23,7 +23,7 @@ INCLUDE = HERE / "include"
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"(vdesktop/[\w.]+)"', re.MULTILINE)
-_DEFINE = re.compile(r"^#define (\w+) (0[xX][0-9a-fA-F]+|\d+)[uUlL]*\s*$")
+_DEFINE = re.compile(r"^#define (\w+) +(0[xX][0-9a-fA-F]+|\d+)[uUlL]*\s*$")
 
 
 def headers() -> list[str]:

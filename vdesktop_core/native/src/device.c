@@ -7,8 +7,7 @@
 #include "lock.h"
 #include "transport.h"
 
-void vd_device_interrupt(struct vd_device *dev, uint16_t queue)
-{
+void vd_device_interrupt(struct vd_device *dev, uint16_t queue) {
     struct vd_transport *t = dev->transport;
     if (!t)
         return;
@@ -16,8 +15,7 @@ void vd_device_interrupt(struct vd_device *dev, uint16_t queue)
     t->interrupt(t, queue);
 }
 
-void vd_device_config_set(struct vd_device *dev, uint32_t offset, const void *from, uint32_t len)
-{
+void vd_device_config_set(struct vd_device *dev, uint32_t offset, const void *from, uint32_t len) {
     if (offset >= dev->config_len)
         return;
     if (len > dev->config_len - offset)
@@ -28,9 +26,26 @@ void vd_device_config_set(struct vd_device *dev, uint32_t offset, const void *fr
         memcpy(&dev->config[offset], from, len);
 }
 
-void vd_device_protocol_error(struct vd_device *dev, const char *what)
-{
-    vd_count(&dev->n_protocol_errors);
+void vd_device_config_get(struct vd_device *dev, uint32_t offset, void *to, uint32_t len) {
+    uint32_t room = offset < dev->config_len ? dev->config_len - offset : 0;
+    uint32_t part = len < room ? len : room;
+    memset(to, 0, len);
+    if (dev->transport)
+        dev->transport->config_get(dev->transport, offset, to, part);
+    else if (part)
+        memcpy(to, &dev->config[offset], part);
+}
+
+static void needs_reset(struct vd_device *dev, int level, const char *what) {
     if (!dev->transport || dev->transport->needs_reset(dev->transport))
-        dev->host->log(dev->host->opaque, VD_LOG_WARNING, dev->name, what);
+        dev->host->log(dev->host->opaque, level, dev->name, what);
+}
+
+void vd_device_failed(struct vd_device *dev, const char *what) {
+    needs_reset(dev, VD_LOG_ERROR, what);
+}
+
+void vd_device_protocol_error(struct vd_device *dev, const char *what) {
+    vd_count(&dev->n_protocol_errors);
+    needs_reset(dev, VD_LOG_WARNING, what);
 }

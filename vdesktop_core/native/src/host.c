@@ -14,8 +14,7 @@ struct posix_host {
     uint64_t dropped;
 };
 
-static void *posix_alloc(void *opaque, size_t size)
-{
+static void *posix_alloc(void *opaque, size_t size) {
     (void)opaque;
     if (size > SIZE_MAX - 63)
         return NULL;
@@ -26,29 +25,25 @@ static void *posix_alloc(void *opaque, size_t size)
     return p;
 }
 
-static void posix_free(void *opaque, void *p)
-{
+static void posix_free(void *opaque, void *p) {
     (void)opaque;
     free(p);
 }
 
-static uint64_t posix_now_ns(void *opaque)
-{
+static uint64_t posix_now_ns(void *opaque) {
     (void)opaque;
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static void copy_cut(char *to, size_t room, const char *from)
-{
+static void copy_cut(char *to, size_t room, const char *from) {
     size_t len = strnlen(from, room - 1);
     memcpy(to, from, len);
     to[len] = 0;
 }
 
-static void posix_log(void *opaque, int level, const char *component, const char *message)
-{
+static void posix_log(void *opaque, int level, const char *component, const char *message) {
     struct posix_host *host = opaque;
     struct vd_log_record record = {.level = level};
     copy_cut(record.component, sizeof record.component, component);
@@ -57,8 +52,7 @@ static void posix_log(void *opaque, int level, const char *component, const char
         __atomic_fetch_add(&host->dropped, 1, __ATOMIC_RELAXED);
 }
 
-static void posix_wake(void *opaque, int fd)
-{
+static void posix_wake(void *opaque, int fd) {
     (void)opaque;
     uint64_t one = 1;
     /* EAGAIN: the counter is at its limit, so the descriptor is readable. */
@@ -66,8 +60,7 @@ static void posix_wake(void *opaque, int fd)
     (void)n;
 }
 
-static void posix_relax(void *opaque, unsigned spins)
-{
+static void posix_relax(void *opaque, unsigned spins) {
     (void)opaque;
     struct timespec nap = {.tv_nsec = 50000};
     if (spins < 100)
@@ -76,8 +69,7 @@ static void posix_relax(void *opaque, unsigned spins)
         nanosleep(&nap, NULL);
 }
 
-struct vd_host *vd_host_posix_new(int log_fd)
-{
+struct vd_host *vd_host_posix_new(int log_fd) {
     struct posix_host *host = posix_alloc(NULL, sizeof *host);
     if (!host)
         return NULL;
@@ -94,13 +86,11 @@ struct vd_host *vd_host_posix_new(int log_fd)
     return &host->host;
 }
 
-void vd_host_posix_free(struct vd_host *host)
-{
+void vd_host_posix_free(struct vd_host *host) {
     free(host);
 }
 
-uint64_t vd_host_posix_dropped(const struct vd_host *host)
-{
+uint64_t vd_host_posix_dropped(const struct vd_host *host) {
     const struct posix_host *self = (const struct posix_host *)host;
     return __atomic_load_n(&self->dropped, __ATOMIC_RELAXED);
 }

@@ -24,8 +24,7 @@ const struct vd_mem_region *vd_mem_find(const struct vd_mem *mem, uint64_t gpa);
 /* Bytes of [gpa, gpa+len) in region r; 0 if gpa is outside or r is not writable
  * and write is asked for. Cannot overflow: offset < r->len first. */
 static inline uint64_t vd_region_span(const struct vd_mem_region *r, uint64_t gpa, uint64_t len,
-                                      bool write)
-{
+                                      bool write) {
     uint64_t offset = gpa - r->gpa; /* wraps to huge below the region */
     if (offset >= r->len || (write && (r->flags & VD_MEM_READONLY)))
         return 0;

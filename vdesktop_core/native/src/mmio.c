@@ -7,8 +7,7 @@
 
 /* Interrupts */
 
-static void set_isr_locked(struct vd_mmio *m, uint32_t isr)
-{
+static void set_isr_locked(struct vd_mmio *m, uint32_t isr) {
     bool was = m->isr, is = isr;
     __atomic_store_n(&m->isr, isr, __ATOMIC_SEQ_CST);
     if (was == is)
@@ -19,8 +18,7 @@ static void set_isr_locked(struct vd_mmio *m, uint32_t isr)
         m->irq.set(m->irq.opaque, is);
 }
 
-void vd_mmio_raise(struct vd_mmio *m, uint32_t bits)
-{
+void vd_mmio_raise(struct vd_mmio *m, uint32_t bits) {
     /* Still unacknowledged: the driver acknowledges first and looks at the rings
      * afterwards, so it will see what was published before this load. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -34,8 +32,7 @@ void vd_mmio_raise(struct vd_mmio *m, uint32_t bits)
     vd_unlock(&m->irq_lock);
 }
 
-void vd_mmio_acknowledge(struct vd_mmio *m, uint32_t bits)
-{
+void vd_mmio_acknowledge(struct vd_mmio *m, uint32_t bits) {
     vd_lock(&m->irq_lock, m->host);
     set_isr_locked(m, m->isr & ~bits);
     vd_unlock(&m->irq_lock);
@@ -44,14 +41,13 @@ void vd_mmio_acknowledge(struct vd_mmio *m, uint32_t bits)
 
 /* What the device asks for; see transport.h */
 
-static void transport_interrupt(struct vd_transport *t, uint16_t queue)
-{
+static void transport_interrupt(struct vd_transport *t, uint16_t queue) {
     (void)queue; /* one line and one bit for all queues (§4.2.3.4) */
     vd_mmio_raise((struct vd_mmio *)t, ISR_USED);
 }
 
-static void transport_config_set(struct vd_transport *t, uint32_t offset, const void *from, uint32_t len)
-{
+static void transport_config_set(struct vd_transport *t, uint32_t offset, const void *from,
+                                 uint32_t len) {
     struct vd_mmio *m = (struct vd_mmio *)t;
     vd_lock(&m->config_lock, m->host);
     if (m->dev)
@@ -61,8 +57,15 @@ static void transport_config_set(struct vd_transport *t, uint32_t offset, const 
     vd_mmio_raise(m, ISR_CONFIG);
 }
 
-static bool transport_needs_reset(struct vd_transport *t)
-{
+static void transport_config_get(struct vd_transport *t, uint32_t offset, void *to, uint32_t len) {
+    struct vd_mmio *m = (struct vd_mmio *)t;
+    vd_lock(&m->config_lock, m->host);
+    if (m->dev)
+        memcpy(to, &m->dev->config[offset], len);
+    vd_unlock(&m->config_lock);
+}
+
+static bool transport_needs_reset(struct vd_transport *t) {
     struct vd_mmio *m = (struct vd_mmio *)t;
     uint32_t old = __atomic_fetch_or(&m->status, VD_STATUS_NEEDS_RESET, __ATOMIC_SEQ_CST);
     if (old & VD_STATUS_NEEDS_RESET)
@@ -75,19 +78,16 @@ static bool transport_needs_reset(struct vd_transport *t)
 /* Guest accesses */
 
 /* Holds the device for a vCPU that has not taken the lock; see vd_mmio_detach. */
-static struct vd_device *device_get(struct vd_mmio *m)
-{
+static struct vd_device *device_get(struct vd_mmio *m) {
     __atomic_fetch_add(&m->in_notify, 1, __ATOMIC_SEQ_CST);
     return __atomic_load_n(&m->dev, __ATOMIC_SEQ_CST);
 }
 
-static void device_put(struct vd_mmio *m)
-{
+static void device_put(struct vd_mmio *m) {
     __atomic_fetch_sub(&m->in_notify, 1, __ATOMIC_SEQ_CST);
 }
 
-static void notify(struct vd_mmio *m, uint32_t value)
-{
+static void notify(struct vd_mmio *m, uint32_t value) {
     struct vd_device *dev = device_get(m);
     if (dev) {
         bool data = dev->driver_features >> VD_F_NOTIFICATION_DATA & 1;
@@ -95,7 +95,8 @@ static void notify(struct vd_mmio *m, uint32_t value)
         uint64_t bit = 1ull << (queue & 63);
         vd_count(&dev->n_kicks);
         if (queue >= dev->n_queues) {
-            vd_device_protocol_error(dev, "notify of a queue that does not exist (virtio 1.4 §4.2.2)");
+            vd_device_protocol_error(dev,
+                                     "notify of a queue that does not exist (virtio 1.4 §4.2.2)");
         } else if (!(mmio_status(m) & VD_STATUS_DRIVER_OK)) {
             vd_count(&m->counters.early_kicks);
             __atomic_fetch_or(&m->kicked, bit, __ATOMIC_SEQ_CST);
@@ -112,8 +113,7 @@ static void notify(struct vd_mmio *m, uint32_t value)
     device_put(m);
 }
 
-static uint64_t config_read(struct vd_mmio *m, uint64_t offset, unsigned width)
-{
+static uint64_t config_read(struct vd_mmio *m, uint64_t offset, unsigned width) {
     uint8_t bytes[8] = {0};
     vd_lock(&m->config_lock, m->host);
     const struct vd_device *dev = m->dev;
@@ -128,8 +128,7 @@ static uint64_t config_read(struct vd_mmio *m, uint64_t offset, unsigned width)
     return value;
 }
 
-static void config_write(struct vd_mmio *m, uint64_t offset, unsigned width, uint64_t value)
-{
+static void config_write(struct vd_mmio *m, uint64_t offset, unsigned width, uint64_t value) {
     uint8_t bytes[8];
     unsigned stored = 0;
     memcpy(bytes, &value, sizeof bytes);
@@ -158,8 +157,7 @@ static void config_write(struct vd_mmio *m, uint64_t offset, unsigned width, uin
 
 /* The register a guest access means, or NULL, which is counted. */
 static const struct vd_mmio_reg *decode(struct vd_mmio *m, uint64_t offset, unsigned width,
-                                        enum vd_mmio_access access)
-{
+                                        enum vd_mmio_access access) {
     if (width != 4 || offset % 4) {
         vd_count(&m->counters.bad_width); /* §4.2.2.2 */
         return NULL;
@@ -171,8 +169,7 @@ static const struct vd_mmio_reg *decode(struct vd_mmio *m, uint64_t offset, unsi
     return NULL;
 }
 
-static uint64_t mmio_read(void *opaque, uint64_t offset, unsigned width)
-{
+static uint64_t mmio_read(void *opaque, uint64_t offset, unsigned width) {
     struct vd_mmio *m = opaque;
     if (offset >= VD_MMIO_CONFIG)
         return config_read(m, offset - VD_MMIO_CONFIG, width);
@@ -207,8 +204,7 @@ static uint64_t mmio_read(void *opaque, uint64_t offset, unsigned width)
     }
 }
 
-static void mmio_write(void *opaque, uint64_t offset, unsigned width, uint64_t value)
-{
+static void mmio_write(void *opaque, uint64_t offset, unsigned width, uint64_t value) {
     struct vd_mmio *m = opaque;
     if (offset >= VD_MMIO_CONFIG) {
         config_write(m, offset - VD_MMIO_CONFIG, width, value);
@@ -235,12 +231,16 @@ static void mmio_write(void *opaque, uint64_t offset, unsigned width, uint64_t v
 /* Life cycle */
 
 struct vd_mmio *vd_mmio_new(const struct vd_host *host, uint32_t slot, const struct vd_irq *irq,
-                            int event_fd)
-{
+                            int event_fd) {
     struct vd_mmio *m = host->alloc(host->opaque, sizeof *m);
     if (!m)
         return NULL;
-    m->transport = (struct vd_transport){transport_interrupt, transport_config_set, transport_needs_reset};
+    m->transport = (struct vd_transport){
+        .interrupt = transport_interrupt,
+        .config_get = transport_config_get,
+        .config_set = transport_config_set,
+        .needs_reset = transport_needs_reset,
+    };
     m->host = host;
     m->io = (struct vd_io){.read = mmio_read, .write = mmio_write, .opaque = m};
     if (irq)
@@ -250,16 +250,14 @@ struct vd_mmio *vd_mmio_new(const struct vd_host *host, uint32_t slot, const str
     return m;
 }
 
-void vd_mmio_free(struct vd_mmio *m)
-{
+void vd_mmio_free(struct vd_mmio *m) {
     if (!m)
         return;
     vd_mmio_detach(m);
     m->host->free(m->host->opaque, m);
 }
 
-int vd_mmio_attach(struct vd_mmio *m, struct vd_device *dev)
-{
+int vd_mmio_attach(struct vd_mmio *m, struct vd_device *dev) {
     if (!dev->virtio_id || !dev->ops || !dev->ops->notify || dev->n_queues > VD_QUEUES_MAX ||
         dev->config_len > VD_CONFIG_MAX || VD_MMIO_CONFIG + dev->config_len > VD_MMIO_SIZE)
         return -EINVAL;
@@ -281,8 +279,7 @@ int vd_mmio_attach(struct vd_mmio *m, struct vd_device *dev)
     return 0;
 }
 
-struct vd_device *vd_mmio_detach(struct vd_mmio *m)
-{
+struct vd_device *vd_mmio_detach(struct vd_mmio *m) {
     vd_lock(&m->lock, m->host);
     struct vd_device *dev = m->dev;
     if (dev) {
@@ -301,19 +298,16 @@ struct vd_device *vd_mmio_detach(struct vd_mmio *m)
     return dev;
 }
 
-void vd_mmio_reset(struct vd_mmio *m)
-{
+void vd_mmio_reset(struct vd_mmio *m) {
     vd_lock(&m->lock, m->host);
     vd_mmio_reset_locked(m);
     vd_unlock(&m->lock);
 }
 
-const struct vd_io *vd_mmio_io(struct vd_mmio *m)
-{
+const struct vd_io *vd_mmio_io(struct vd_mmio *m) {
     return &m->io;
 }
 
-uint32_t vd_mmio_status(const struct vd_mmio *m)
-{
+uint32_t vd_mmio_status(const struct vd_mmio *m) {
     return mmio_status(m);
 }

@@ -108,14 +108,12 @@ void vd_mmio_acknowledge(struct vd_mmio *m, uint32_t bits);
 
 void vd_mmio_post(struct vd_mmio *m, enum vd_event_kind kind, uint64_t a, uint64_t b);
 
-static inline uint64_t mmio_offered(const struct vd_device *dev)
-{
+static inline uint64_t mmio_offered(const struct vd_device *dev) {
     uint64_t offered = dev->offered | 1ull << VD_F_VERSION_1;
     return dev->ops->queue_reset ? offered : offered & ~(1ull << VD_F_RING_RESET);
 }
 
-static inline uint32_t mmio_status(const struct vd_mmio *m)
-{
+static inline uint32_t mmio_status(const struct vd_mmio *m) {
     return __atomic_load_n(&m->status, __ATOMIC_SEQ_CST);
 }
 

@@ -2,8 +2,7 @@
  * What the control thread hears of a slot, and the slot's counters. */
 #include "mmio.h"
 
-void vd_mmio_post(struct vd_mmio *m, enum vd_event_kind kind, uint64_t a, uint64_t b)
-{
+void vd_mmio_post(struct vd_mmio *m, enum vd_event_kind kind, uint64_t a, uint64_t b) {
     struct mmio_events *e = &m->events;
     vd_lock(&m->event_lock, m->host);
     bool idle = !e->kinds;
@@ -41,15 +40,13 @@ void vd_mmio_post(struct vd_mmio *m, enum vd_event_kind kind, uint64_t a, uint64
 }
 
 /* Takes one queue out of a set; true if it was the last. */
-static bool take_queue(uint64_t *set, uint64_t *queue)
-{
+static bool take_queue(uint64_t *set, uint64_t *queue) {
     *queue = (uint64_t)__builtin_ctzll(*set);
     *set &= *set - 1;
     return !*set;
 }
 
-int vd_mmio_poll_event(struct vd_mmio *m, struct vd_event *event)
-{
+int vd_mmio_poll_event(struct vd_mmio *m, struct vd_event *event) {
     struct mmio_events *e = &m->events;
     bool done = true;
     vd_lock(&m->event_lock, m->host);
@@ -81,8 +78,7 @@ int vd_mmio_poll_event(struct vd_mmio *m, struct vd_event *event)
     return 1;
 }
 
-void vd_mmio_counters(const struct vd_mmio *m, struct vd_mmio_counters *to)
-{
+void vd_mmio_counters(const struct vd_mmio *m, struct vd_mmio_counters *to) {
     const struct vd_mmio_counters *from = &m->counters;
     *to = (struct vd_mmio_counters){
         .bad_width = __atomic_load_n(&from->bad_width, __ATOMIC_RELAXED),

@@ -30,30 +30,25 @@ static const uint8_t by_offset[VD_MMIO_CONFIG / 4] = {
 #undef W
 #undef RW
 
-const struct vd_mmio_reg *vd_mmio_regs(uint32_t *n)
-{
+const struct vd_mmio_reg *vd_mmio_regs(uint32_t *n) {
     *n = N_REGISTERS;
     return registers;
 }
 
-const struct vd_mmio_reg *vd_mmio_reg_at(uint64_t offset)
-{
+const struct vd_mmio_reg *vd_mmio_reg_at(uint64_t offset) {
     uint8_t i = offset < VD_MMIO_CONFIG ? by_offset[offset / 4] : 0;
     return i ? &registers[i - 1] : NULL;
 }
 
-static uint32_t half(uint64_t value, bool high)
-{
+static uint32_t half(uint64_t value, bool high) {
     return (uint32_t)(high ? value >> 32 : value);
 }
 
-static void set_half(uint64_t *to, uint32_t value, bool high)
-{
+static void set_half(uint64_t *to, uint32_t value, bool high) {
     *to = high ? (*to & UINT32_MAX) | (uint64_t)value << 32 : (*to & ~(uint64_t)UINT32_MAX) | value;
 }
 
-uint32_t vd_mmio_control_read(struct vd_mmio *m, uint32_t offset)
-{
+uint32_t vd_mmio_control_read(struct vd_mmio *m, uint32_t offset) {
     const struct vd_device *dev = m->dev;
     bool have_queue = m->queue_sel < dev->n_queues;
     bool have_shm = m->shm_sel < VD_SHM_MAX && dev->shm[m->shm_sel].len;
@@ -75,15 +70,13 @@ uint32_t vd_mmio_control_read(struct vd_mmio *m, uint32_t offset)
     }
 }
 
-static void queue_stop(struct vd_mmio *m, uint32_t i)
-{
+static void queue_stop(struct vd_mmio *m, uint32_t i) {
     __atomic_fetch_and(&m->ready, ~(1ull << i), __ATOMIC_SEQ_CST);
     m->queue[i].ready = false;
     vd_queue_stop(m->dev->queue[i]);
 }
 
-static void queue_start(struct vd_mmio *m, uint32_t i)
-{
+static void queue_start(struct vd_mmio *m, uint32_t i) {
     struct vd_device *dev = m->dev;
     struct mmio_queue *q = &m->queue[i];
     uint64_t f = dev->driver_features;
@@ -112,8 +105,7 @@ static void queue_start(struct vd_mmio *m, uint32_t i)
     vd_mmio_post(m, VD_EVENT_QUEUE_READY, i, 0);
 }
 
-static bool queue_reset(struct vd_mmio *m, uint32_t i)
-{
+static bool queue_reset(struct vd_mmio *m, uint32_t i) {
     struct vd_device *dev = m->dev;
     if (dev->ops->queue_reset)
         dev->ops->queue_reset(dev, (uint16_t)i);
@@ -125,8 +117,7 @@ static bool queue_reset(struct vd_mmio *m, uint32_t i)
 }
 
 /* Returns false if the state does not allow the write. */
-static bool queue_write(struct vd_mmio *m, uint32_t offset, uint32_t value)
-{
+static bool queue_write(struct vd_mmio *m, uint32_t offset, uint32_t value) {
     if (m->queue_sel >= m->dev->n_queues)
         return false;
     uint32_t i = m->queue_sel;
@@ -135,7 +126,8 @@ static bool queue_write(struct vd_mmio *m, uint32_t offset, uint32_t value)
 
     if (offset == REG_QueueReset) {
         /* §2.6.1: one by one, after DRIVER_OK, if negotiated. */
-        if (value != 1 || !(m->driver_features >> VD_F_RING_RESET & 1) || !(status & VD_STATUS_DRIVER_OK))
+        if (value != 1 || !(m->driver_features >> VD_F_RING_RESET & 1) ||
+            !(status & VD_STATUS_DRIVER_OK))
             return false;
         if (q->ready)
             queue_reset(m, i);
@@ -175,8 +167,7 @@ static bool queue_write(struct vd_mmio *m, uint32_t offset, uint32_t value)
     return true;
 }
 
-static bool features_write(struct vd_mmio *m, uint32_t value)
-{
+static bool features_write(struct vd_mmio *m, uint32_t value) {
     if (mmio_status(m) & VD_STATUS_FEATURES_OK)
         return false; /* §3.1.1: fixed from here on */
     if (m->driver_features_sel < 2)
@@ -186,22 +177,19 @@ static bool features_write(struct vd_mmio *m, uint32_t value)
     return true;
 }
 
-static bool features_acceptable(const struct vd_mmio *m)
-{
+static bool features_acceptable(const struct vd_mmio *m) {
     uint64_t f = m->driver_features;
     /* §2.2.2 and §6.1: a subset of what is offered, VERSION_1 among it. */
     return !m->features_beyond && !(f & ~mmio_offered(m->dev)) && (f >> VD_F_VERSION_1 & 1);
 }
 
-static void kick_early_queues(struct vd_mmio *m)
-{
+static void kick_early_queues(struct vd_mmio *m) {
     uint64_t kicked = __atomic_exchange_n(&m->kicked, 0, __ATOMIC_SEQ_CST) & m->ready;
     for (; kicked; kicked &= kicked - 1)
         m->dev->ops->notify(m->dev, (uint16_t)__builtin_ctzll(kicked));
 }
 
-static bool status_write(struct vd_mmio *m, uint32_t value)
-{
+static bool status_write(struct vd_mmio *m, uint32_t value) {
     struct vd_device *dev = m->dev;
     uint32_t old = mmio_status(m), added = value & ~old;
     if (value == 0) {
@@ -210,7 +198,8 @@ static bool status_write(struct vd_mmio *m, uint32_t value)
     }
     /* §2.1.1: the driver does not clear a bit, and NEEDS_RESET is the device's. */
     bool legal = !(old & ~value & ~(uint32_t)VD_STATUS_NEEDS_RESET) && value < 256;
-    __atomic_fetch_or(&m->status, added & (VD_STATUS_ACKNOWLEDGE | VD_STATUS_DRIVER | VD_STATUS_FAILED),
+    __atomic_fetch_or(&m->status,
+                      added & (VD_STATUS_ACKNOWLEDGE | VD_STATUS_DRIVER | VD_STATUS_FAILED),
                       __ATOMIC_SEQ_CST);
     if ((added & VD_STATUS_FEATURES_OK) && features_acceptable(m)) {
         dev->driver_features = m->driver_features;
@@ -230,8 +219,7 @@ static bool status_write(struct vd_mmio *m, uint32_t value)
     return legal;
 }
 
-void vd_mmio_reset_locked(struct vd_mmio *m)
-{
+void vd_mmio_reset_locked(struct vd_mmio *m) {
     struct vd_device *dev = m->dev;
     if (dev) {
         if (dev->ops->reset)
@@ -253,8 +241,7 @@ void vd_mmio_reset_locked(struct vd_mmio *m)
     __atomic_store_n(&m->status, 0, __ATOMIC_SEQ_CST);
 }
 
-void vd_mmio_control_write(struct vd_mmio *m, uint32_t offset, uint32_t value)
-{
+void vd_mmio_control_write(struct vd_mmio *m, uint32_t offset, uint32_t value) {
     bool legal = true;
     switch (offset) {
     case REG_DeviceFeaturesSel:

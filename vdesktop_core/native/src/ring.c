@@ -2,18 +2,22 @@
  * Virtqueues: life cycle, and what split and packed share. */
 #include "ring.h"
 
-const char *vd_ring_strerror(int error)
-{
+const char *vd_ring_strerror(int error) {
     static const char *const text[] = {
         [-VD_RING_OK] = "no error",
-        [-VD_RING_BAD_GEOMETRY] = "ring size, alignment or address invalid (virtio 1.4 §2.7, §2.8.10.1)",
+        [-VD_RING_BAD_GEOMETRY] =
+            "ring size, alignment or address invalid (virtio 1.4 §2.7, §2.8.10.1)",
         [-VD_RING_BAD_ADDRESS] = "descriptor outside of memory or not writable (virtio 1.4 §2.6)",
-        [-VD_RING_AVAIL_OVERRUN] = "more made available than the queue holds (virtio 1.4 §2.7.6, §2.8.1)",
+        [-VD_RING_AVAIL_OVERRUN] =
+            "more made available than the queue holds (virtio 1.4 §2.7.6, §2.8.1)",
         [-VD_RING_BAD_HEAD] = "chain head beyond the queue (virtio 1.4 §2.7.6)",
-        [-VD_RING_HEAD_IN_FLIGHT] = "buffer made available while in use (virtio 1.4 §2.7.13, §2.8.1)",
-        [-VD_RING_CHAIN_TOO_LONG] = "descriptor loop or chain too long (virtio 1.4 §2.7.5.1, §2.8.17)",
+        [-VD_RING_HEAD_IN_FLIGHT] =
+            "buffer made available while in use (virtio 1.4 §2.7.13, §2.8.1)",
+        [-VD_RING_CHAIN_TOO_LONG] =
+            "descriptor loop or chain too long (virtio 1.4 §2.7.5.1, §2.8.17)",
         [-VD_RING_BAD_INDIRECT] = "invalid indirect descriptor (virtio 1.4 §2.7.5.3.1, §2.8.19)",
-        [-VD_RING_ORDER] = "readable descriptor after a writable one (virtio 1.4 §2.7.4.2, §2.8.17)",
+        [-VD_RING_ORDER] =
+            "readable descriptor after a writable one (virtio 1.4 §2.7.4.2, §2.8.17)",
         [-VD_RING_BAD_LENGTH] = "chain longer than 2^32-1 bytes (virtio 1.4 §2.7.5.1, §2.8.17)",
         [-VD_RING_BAD_NEXT] = "next descriptor beyond the table (virtio 1.4 §2.7.5)",
     };
@@ -21,8 +25,7 @@ const char *vd_ring_strerror(int error)
     return i < sizeof text / sizeof text[0] ? text[i] : "unknown error";
 }
 
-struct vd_queue *vd_queue_new(const struct vd_host *host, struct vd_mem *mem)
-{
+struct vd_queue *vd_queue_new(const struct vd_host *host, struct vd_mem *mem) {
     struct vd_queue *q = host->alloc(host->opaque, sizeof *q);
     if (q) {
         q->host = host;
@@ -31,14 +34,12 @@ struct vd_queue *vd_queue_new(const struct vd_host *host, struct vd_mem *mem)
     return q;
 }
 
-void vd_queue_free(struct vd_queue *q)
-{
+void vd_queue_free(struct vd_queue *q) {
     if (q)
         q->host->free(q->host->opaque, q);
 }
 
-int vd_queue_start(struct vd_queue *q, const struct vd_queue_config *config)
-{
+int vd_queue_start(struct vd_queue *q, const struct vd_queue_config *config) {
     const struct vd_host *host = q->host;
     struct vd_mem *mem = q->mem;
     memset(q, 0, sizeof *q);
@@ -59,31 +60,26 @@ int vd_queue_start(struct vd_queue *q, const struct vd_queue_config *config)
     return VD_RING_OK;
 }
 
-void vd_queue_stop(struct vd_queue *q)
-{
+void vd_queue_stop(struct vd_queue *q) {
     q->live = false;
     q->error = VD_RING_OK;
 }
 
-bool vd_queue_live(const struct vd_queue *q)
-{
+bool vd_queue_live(const struct vd_queue *q) {
     return q->live;
 }
 
-int vd_queue_error(const struct vd_queue *q)
-{
+int vd_queue_error(const struct vd_queue *q) {
     return q->error;
 }
 
-int vd_queue_pop(struct vd_queue *q, struct vd_chain *c)
-{
+int vd_queue_pop(struct vd_queue *q, struct vd_chain *c) {
     if (unlikely(!q->live || q->error))
         return q->error;
     return q->packed ? vd_packed_pop(q, c) : vd_split_pop(q, c);
 }
 
-void vd_queue_unpop(struct vd_queue *q, const struct vd_chain *c)
-{
+void vd_queue_unpop(struct vd_queue *q, const struct vd_chain *c) {
     if (!q->live || !in_flight(q, c->id))
         return;
     if (q->packed)
@@ -92,8 +88,7 @@ void vd_queue_unpop(struct vd_queue *q, const struct vd_chain *c)
         vd_split_unpop(q, c);
 }
 
-static void announce(struct vd_queue *q, const struct vd_chain *c, uint32_t written)
-{
+static void announce(struct vd_queue *q, const struct vd_chain *c, uint32_t written) {
     for (uint32_t i = c->n_read; written; i++) {
         uint32_t len = c->iov[i].len < written ? (uint32_t)c->iov[i].len : written;
         vd_mem_written(q->mem, c->gpa[i], len);
@@ -101,8 +96,7 @@ static void announce(struct vd_queue *q, const struct vd_chain *c, uint32_t writ
     }
 }
 
-void vd_queue_push(struct vd_queue *q, const struct vd_chain *c, uint32_t written)
-{
+void vd_queue_push(struct vd_queue *q, const struct vd_chain *c, uint32_t written) {
     if (unlikely(!q->live || !in_flight(q, c->id)))
         return; /* of a life of the queue that has ended */
     if (unlikely(written > c->write_len))
@@ -115,22 +109,19 @@ void vd_queue_push(struct vd_queue *q, const struct vd_chain *c, uint32_t writte
         vd_split_push(q, c, written);
 }
 
-bool vd_queue_publish(struct vd_queue *q)
-{
+bool vd_queue_publish(struct vd_queue *q) {
     if (unlikely(!q->live))
         return false;
     return q->packed ? vd_packed_publish(q) : vd_split_publish(q);
 }
 
-bool vd_queue_notify_enable(struct vd_queue *q)
-{
+bool vd_queue_notify_enable(struct vd_queue *q) {
     if (!q->live || q->error)
         return false;
     return q->packed ? vd_packed_notify_enable(q) : vd_split_notify_enable(q);
 }
 
-void vd_queue_notify_disable(struct vd_queue *q)
-{
+void vd_queue_notify_disable(struct vd_queue *q) {
     if (!q->live || q->error)
         return;
     if (q->packed)
@@ -139,16 +130,14 @@ void vd_queue_notify_disable(struct vd_queue *q)
         vd_split_notify_disable(q);
 }
 
-uint32_t vd_queue_position(const struct vd_queue *q)
-{
+uint32_t vd_queue_position(const struct vd_queue *q) {
     if (!q->packed)
         return q->next_avail;
     return q->next_avail | (uint32_t)q->avail_wrap << 15 | (uint32_t)q->next_used << 16 |
            (uint32_t)q->used_wrap << 31;
 }
 
-int vd_queue_seek(struct vd_queue *q, uint32_t position)
-{
+int vd_queue_seek(struct vd_queue *q, uint32_t position) {
     if (!q->live)
         return VD_RING_BAD_GEOMETRY;
     int error = q->packed ? vd_packed_seek(q, position) : vd_split_seek(q, position);
@@ -157,9 +146,8 @@ int vd_queue_seek(struct vd_queue *q, uint32_t position)
     return error;
 }
 
-int vd_walk_add_slow(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa, uint32_t len,
-                     bool write)
-{
+int vd_walk_add_slow(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa,
+                     uint32_t len, bool write) {
     if (!write && w->n_write)
         return VD_RING_ORDER;
     while (len) {
@@ -188,9 +176,8 @@ int vd_walk_add_slow(struct vd_queue *q, struct vd_chain *c, struct walk *w, uin
     return VD_RING_OK;
 }
 
-int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa, uint32_t len,
-                     bool linked)
-{
+int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa,
+                     uint32_t len, bool linked) {
     if (!len || len % sizeof(struct desc))
         return VD_RING_BAD_INDIRECT;
     uint32_t entries = len / (uint32_t)sizeof(struct desc), left = entries, i = 0;
@@ -227,8 +214,7 @@ int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk *w, uin
 
 /* Copies between `data` and bytes [offset, offset+len) of some segments. */
 static size_t copy(const struct vd_iov *iov, uint32_t n, size_t offset, uint8_t *data, size_t len,
-                   bool write)
-{
+                   bool write) {
     size_t done = 0;
     for (uint32_t i = 0; i < n && done < len; i++) {
         if (offset >= iov[i].len) {
@@ -246,12 +232,10 @@ static size_t copy(const struct vd_iov *iov, uint32_t n, size_t offset, uint8_t 
     return done;
 }
 
-size_t vd_chain_read(const struct vd_chain *c, size_t offset, void *to, size_t len)
-{
+size_t vd_chain_read(const struct vd_chain *c, size_t offset, void *to, size_t len) {
     return copy(c->iov, c->n_read, offset, to, len, false);
 }
 
-size_t vd_chain_write(const struct vd_chain *c, size_t offset, const void *from, size_t len)
-{
+size_t vd_chain_write(const struct vd_chain *c, size_t offset, const void *from, size_t len) {
     return copy(c->iov + c->n_read, c->n_write, offset, (uint8_t *)(uintptr_t)from, len, true);
 }

@@ -81,31 +81,26 @@ struct vd_queue {
 
 /* Reads a guest descriptor exactly once: the empty asm keeps the compiler from
  * going back to memory later. Any alignment (an indirect table has none). */
-static inline struct desc desc_load(const void *p)
-{
+static inline struct desc desc_load(const void *p) {
     struct desc d;
     memcpy(&d, p, sizeof d);
     __asm__("" : "+r"(d.addr), "+r"(d.rest));
     return d;
 }
 
-static inline bool in_flight(const struct vd_queue *q, uint16_t id)
-{
+static inline bool in_flight(const struct vd_queue *q, uint16_t id) {
     return q->in_flight[id / 64] >> (id % 64) & 1;
 }
 
-static inline void in_flight_set(struct vd_queue *q, uint16_t id)
-{
+static inline void in_flight_set(struct vd_queue *q, uint16_t id) {
     q->in_flight[id / 64] |= 1ull << (id % 64);
 }
 
-static inline void in_flight_clear(struct vd_queue *q, uint16_t id)
-{
+static inline void in_flight_clear(struct vd_queue *q, uint16_t id) {
     q->in_flight[id / 64] &= ~(1ull << (id % 64));
 }
 
-static inline int vd_queue_break(struct vd_queue *q, int error)
-{
+static inline int vd_queue_break(struct vd_queue *q, int error) {
     q->error = error;
     return error;
 }
@@ -116,14 +111,13 @@ struct walk {
     uint64_t read_len, write_len;
 };
 
-int vd_walk_add_slow(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa, uint32_t len,
-                     bool write);
+int vd_walk_add_slow(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa,
+                     uint32_t len, bool write);
 
 /* Adds the buffer of one descriptor. A buffer of length 0 gives no segment: the
  * specification does not forbid it, and Linux vhost passes over it likewise. */
 static inline int walk_add(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa,
-                           uint32_t len, bool write)
-{
+                           uint32_t len, bool write) {
     const struct vd_mem_region *r = q->hot;
     uint64_t offset = gpa - r->gpa;
     uint32_t n = w->n_read + w->n_write;
@@ -144,11 +138,10 @@ static inline int walk_add(struct vd_queue *q, struct vd_chain *c, struct walk *
 }
 
 /* Walks an indirect table. linked: by next, else in order (packed). */
-int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa, uint32_t len,
-                     bool linked);
+int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa,
+                     uint32_t len, bool linked);
 
-static inline int walk_finish(struct vd_chain *c, const struct walk *w)
-{
+static inline int walk_finish(struct vd_chain *c, const struct walk *w) {
     /* §2.7.5.1: not more than 2^32 bytes; and the used length has 32 bits. */
     if (unlikely(w->read_len + w->write_len > UINT32_MAX))
         return VD_RING_BAD_LENGTH;
@@ -179,8 +172,7 @@ int vd_packed_seek(struct vd_queue *q, uint32_t position);
 
 /* The host address of a ring area, aligned as the guest address has to be. */
 static inline void *ring_area(const struct vd_queue *q, uint64_t gpa, uint64_t len, uint64_t align,
-                              bool write)
-{
+                              bool write) {
     void *p = vd_mem_ptr(q->mem, gpa, len, write);
     return (gpa | (uintptr_t)p) % align ? NULL : p;
 }

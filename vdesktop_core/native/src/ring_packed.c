@@ -2,8 +2,7 @@
  * Packed virtqueues, virtio 1.4 §2.8. */
 #include "ring.h"
 
-int vd_packed_start(struct vd_queue *q, const struct vd_queue_config *config)
-{
+int vd_packed_start(struct vd_queue *q, const struct vd_queue_config *config) {
     /* Alignments and sizes: the table of §2.8.10.1. */
     q->desc = ring_area(q, config->desc, 16ull * config->size, 16, true);
     q->driver_event = ring_area(q, config->driver, 4, 4, false);
@@ -12,20 +11,17 @@ int vd_packed_start(struct vd_queue *q, const struct vd_queue_config *config)
     return q->desc && q->driver_event && q->device_event ? VD_RING_OK : VD_RING_BAD_GEOMETRY;
 }
 
-static inline bool available(uint64_t rest, bool wrap)
-{
+static inline bool available(uint64_t rest, bool wrap) {
     uint32_t flags = (uint32_t)(rest >> 48);
     return !!(flags & DESC_F_AVAIL) == wrap && !!(flags & DESC_F_USED) != wrap;
 }
 
-static inline uint64_t load_rest(const struct vd_queue *q)
-{
+static inline uint64_t load_rest(const struct vd_queue *q) {
     /* Acquire: the other fields and descriptors were written before it. */
     return __atomic_load_n(&q->desc[q->next_avail].rest, __ATOMIC_ACQUIRE);
 }
 
-int vd_packed_pop(struct vd_queue *q, struct vd_chain *c)
-{
+int vd_packed_pop(struct vd_queue *q, struct vd_chain *c) {
     uint64_t rest = load_rest(q);
     if (!available(rest, q->avail_wrap))
         return 0;
@@ -72,8 +68,7 @@ int vd_packed_pop(struct vd_queue *q, struct vd_chain *c)
     return 1;
 }
 
-void vd_packed_unpop(struct vd_queue *q, const struct vd_chain *c)
-{
+void vd_packed_unpop(struct vd_queue *q, const struct vd_chain *c) {
     in_flight_clear(q, c->id);
     q->in_flight_descs -= c->descs;
     if (q->next_avail < c->descs) {
@@ -83,8 +78,7 @@ void vd_packed_unpop(struct vd_queue *q, const struct vd_chain *c)
     q->next_avail = (uint16_t)(q->next_avail - c->descs);
 }
 
-void vd_packed_push(struct vd_queue *q, const struct vd_chain *c, uint32_t written)
-{
+void vd_packed_push(struct vd_queue *q, const struct vd_chain *c, uint32_t written) {
     uint16_t at = q->next_used;
     uint32_t flags = (q->used_wrap ? DESC_F_AVAIL | DESC_F_USED : 0) | (written ? DESC_F_WRITE : 0);
     uint64_t *rest = &q->desc[at].rest;
@@ -101,7 +95,8 @@ void vd_packed_push(struct vd_queue *q, const struct vd_chain *c, uint32_t writt
         __atomic_store_n(len, written, __ATOMIC_RELAXED);
         __atomic_store_n(id, c->id, __ATOMIC_RELAXED);
     } else {
-        __atomic_store_n(rest, written | (uint64_t)c->id << 32 | (uint64_t)flags << 48, __ATOMIC_RELAXED);
+        __atomic_store_n(rest, written | (uint64_t)c->id << 32 | (uint64_t)flags << 48,
+                         __ATOMIC_RELAXED);
     }
     q->unpublished = (uint16_t)(q->unpublished + c->descs);
     q->next_used = (uint16_t)(at + c->descs);
@@ -111,8 +106,7 @@ void vd_packed_push(struct vd_queue *q, const struct vd_chain *c, uint32_t writt
     }
 }
 
-bool vd_packed_publish(struct vd_queue *q)
-{
+bool vd_packed_publish(struct vd_queue *q) {
     uint16_t added = q->unpublished;
     if (!added)
         return false;
@@ -137,8 +131,7 @@ bool vd_packed_publish(struct vd_queue *q)
     return (uint16_t)(new - offset - 1) < added;
 }
 
-bool vd_packed_notify_enable(struct vd_queue *q)
-{
+bool vd_packed_notify_enable(struct vd_queue *q) {
     if (q->event_idx) {
         uint32_t event = q->next_avail | (uint32_t)q->avail_wrap << 15 | PACKED_EVENT_DESC << 16;
         __atomic_store_n(q->device_event, event, __ATOMIC_RELAXED);
@@ -152,13 +145,11 @@ bool vd_packed_notify_enable(struct vd_queue *q)
     return waiting;
 }
 
-void vd_packed_notify_disable(struct vd_queue *q)
-{
+void vd_packed_notify_disable(struct vd_queue *q) {
     __atomic_store_n(q->device_event, PACKED_EVENT_DISABLE << 16, __ATOMIC_RELAXED);
 }
 
-int vd_packed_seek(struct vd_queue *q, uint32_t position)
-{
+int vd_packed_seek(struct vd_queue *q, uint32_t position) {
     uint16_t avail = position & 0x7fff, used = position >> 16 & 0x7fff;
     if (avail >= q->size || used >= q->size)
         return VD_RING_AVAIL_OVERRUN;

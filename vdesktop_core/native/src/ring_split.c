@@ -2,8 +2,7 @@
  * Split virtqueues, virtio 1.4 §2.7. */
 #include "ring.h"
 
-int vd_split_start(struct vd_queue *q, const struct vd_queue_config *config)
-{
+int vd_split_start(struct vd_queue *q, const struct vd_queue_config *config) {
     uint32_t n = config->size, event = config->event_idx ? 2 : 0;
     if (n & (n - 1)) /* §2.7: a power of 2 */
         return VD_RING_BAD_GEOMETRY;
@@ -18,8 +17,7 @@ int vd_split_start(struct vd_queue *q, const struct vd_queue_config *config)
     return VD_RING_OK;
 }
 
-static int walk(struct vd_queue *q, struct vd_chain *c, uint16_t head)
-{
+static int walk(struct vd_queue *q, struct vd_chain *c, uint16_t head) {
     struct walk w = {0};
     uint32_t i = head, left = q->size;
     for (;;) {
@@ -48,8 +46,7 @@ static int walk(struct vd_queue *q, struct vd_chain *c, uint16_t head)
     return walk_finish(c, &w);
 }
 
-int vd_split_pop(struct vd_queue *q, struct vd_chain *c)
-{
+int vd_split_pop(struct vd_queue *q, struct vd_chain *c) {
     uint16_t at = q->next_avail;
     if (at == q->avail_idx) {
         /* Acquire: what the driver wrote before it moved the index. */
@@ -75,14 +72,12 @@ int vd_split_pop(struct vd_queue *q, struct vd_chain *c)
     return 1;
 }
 
-void vd_split_unpop(struct vd_queue *q, const struct vd_chain *c)
-{
+void vd_split_unpop(struct vd_queue *q, const struct vd_chain *c) {
     in_flight_clear(q, c->id);
     q->next_avail--;
 }
 
-void vd_split_push(struct vd_queue *q, const struct vd_chain *c, uint32_t written)
-{
+void vd_split_push(struct vd_queue *q, const struct vd_chain *c, uint32_t written) {
     in_flight_clear(q, c->id);
     uint64_t element = c->id | (uint64_t)written << 32;
     memcpy(&q->used->ring[8u * (q->next_used & (q->size - 1u))], &element, sizeof element);
@@ -90,8 +85,7 @@ void vd_split_push(struct vd_queue *q, const struct vd_chain *c, uint32_t writte
     q->unpublished++;
 }
 
-bool vd_split_publish(struct vd_queue *q)
-{
+bool vd_split_publish(struct vd_queue *q) {
     uint16_t new = q->next_used, old = (uint16_t)(new - q->unpublished);
     if (new == old)
         return false;
@@ -113,8 +107,7 @@ bool vd_split_publish(struct vd_queue *q)
     return !(__atomic_load_n(&q->avail->flags, __ATOMIC_RELAXED) & SPLIT_AVAIL_F_NO_INTERRUPT);
 }
 
-bool vd_split_notify_enable(struct vd_queue *q)
-{
+bool vd_split_notify_enable(struct vd_queue *q) {
     if (q->event_idx)
         __atomic_store_n(q->avail_event, q->next_avail, __ATOMIC_RELAXED);
     else
@@ -127,15 +120,13 @@ bool vd_split_notify_enable(struct vd_queue *q)
     return waiting;
 }
 
-void vd_split_notify_disable(struct vd_queue *q)
-{
+void vd_split_notify_disable(struct vd_queue *q) {
     /* With event idx, an avail_event that stays behind is as good as off. */
     if (!q->event_idx)
         __atomic_store_n(&q->used->flags, SPLIT_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
 }
 
-int vd_split_seek(struct vd_queue *q, uint32_t position)
-{
+int vd_split_seek(struct vd_queue *q, uint32_t position) {
     uint16_t avail = (uint16_t)position, used = __atomic_load_n(&q->used->idx, __ATOMIC_RELAXED);
     if (position > UINT16_MAX || (uint16_t)(avail - used) > q->size)
         return VD_RING_AVAIL_OVERRUN;

@@ -7,6 +7,8 @@
 
 struct vd_transport {
     void (*interrupt)(struct vd_transport *t, uint16_t queue);
+    /* Ranges are within the device's config_len. */
+    void (*config_get)(struct vd_transport *t, uint32_t offset, void *to, uint32_t len);
     void (*config_set)(struct vd_transport *t, uint32_t offset, const void *from, uint32_t len);
     /* Sets DEVICE_NEEDS_RESET; true if it was not set. */
     bool (*needs_reset)(struct vd_transport *t);

@@ -8,7 +8,7 @@
 
 #define VD_QUEUES_MAX 64
 #define VD_CONFIG_MAX 4096
-#define VD_SHM_MAX 4
+#define VD_SHM_MAX    4
 
 /* Feature bits that every device may offer (§6). */
 enum vd_feature {
@@ -65,7 +65,7 @@ struct vd_device {
     const struct vd_device_ops *ops;
     void *opaque; /* the device's own */
     uint32_t virtio_id;
-    uint64_t offered; /* feature bits 0..63; the transport adds VERSION_1 */
+    uint64_t offered;         /* feature bits 0..63; the transport adds VERSION_1 */
     uint64_t driver_features; /* what the driver took, valid after FEATURES_OK */
     uint16_t n_queues;
     uint16_t queue_size_max[VD_QUEUES_MAX];
@@ -73,7 +73,7 @@ struct vd_device {
     uint32_t config_len;
     uint8_t config[VD_CONFIG_MAX];
     uint8_t config_writable[VD_CONFIG_MAX]; /* 0xff where the driver may write */
-    struct vd_shm shm[VD_SHM_MAX]; /* by shmid; len 0: absent */
+    struct vd_shm shm[VD_SHM_MAX];          /* by shmid; len 0: absent */
     struct vd_mem *mem;
     const struct vd_host *host;
     struct vd_transport *transport; /* set when attached */
@@ -88,7 +88,13 @@ void vd_device_interrupt(struct vd_device *dev, uint16_t queue); /* used buffers
 /* Changes config bytes, bumps the generation, raises the config interrupt.
  * Bytes past config_len are dropped. */
 void vd_device_config_set(struct vd_device *dev, uint32_t offset, const void *from, uint32_t len);
-/* A protocol error: DEVICE_NEEDS_RESET + config interrupt, counts, logs once
+/* Copies config bytes out, whole with respect to the driver's writes. Bytes past
+ * config_len read as 0. */
+void vd_device_config_get(struct vd_device *dev, uint32_t offset, void *to, uint32_t len);
+/* The device itself cannot go on: DEVICE_NEEDS_RESET + config interrupt, logs
+ * once per reset at error level. */
+void vd_device_failed(struct vd_device *dev, const char *what);
+/* A protocol error of the driver: DEVICE_NEEDS_RESET + config interrupt, counts, logs once
  * per reset; `what` names the clause. */
 void vd_device_protocol_error(struct vd_device *dev, const char *what);
 

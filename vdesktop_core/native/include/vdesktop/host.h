@@ -6,7 +6,7 @@
 #include "vdesktop/abi.h"
 
 #define VD_LOG_COMPONENT_MAX 32
-#define VD_LOG_MESSAGE_MAX 220
+#define VD_LOG_MESSAGE_MAX   220
 
 /* One log message, as it is written to the log descriptor. Smaller than
  * PIPE_BUF, so that records of several threads never mix (pipe(7)). Strings end

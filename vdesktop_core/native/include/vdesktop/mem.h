@@ -6,7 +6,7 @@
 #include "vdesktop/abi.h"
 
 #define VD_MEM_MAX_REGIONS 64
-#define VD_MEM_READONLY 1u
+#define VD_MEM_READONLY    1u
 
 struct vd_mem;
 

@@ -26,7 +26,7 @@ struct vd_event {
 };
 
 /* The registers, as data. */
-#define VD_MMIO_SIZE 4096
+#define VD_MMIO_SIZE   4096
 #define VD_MMIO_CONFIG 256 /* offset of the device's config space */
 enum vd_mmio_access { VD_MMIO_R = 1, VD_MMIO_W = 2, VD_MMIO_RW = 3 };
 struct vd_mmio_reg {
@@ -39,11 +39,11 @@ const struct vd_mmio_reg *vd_mmio_regs(uint32_t *n);
 
 /* Accesses the register file refused or ignored, and why. Monotonic. */
 struct vd_mmio_counters {
-    uint64_t bad_width; /* control register not accessed as an aligned 32-bit word */
-    uint64_t no_register; /* no such register, or read-only written, or write-only read */
-    uint64_t out_of_turn; /* written in a state that does not allow it */
+    uint64_t bad_width;     /* control register not accessed as an aligned 32-bit word */
+    uint64_t no_register;   /* no such register, or read-only written, or write-only read */
+    uint64_t out_of_turn;   /* written in a state that does not allow it */
     uint64_t config_bounds; /* config space past its end, or a read-only byte written */
-    uint64_t early_kicks; /* before DRIVER_OK: delivered then; or queue not ready: dropped */
+    uint64_t early_kicks;   /* before DRIVER_OK: delivered then; or queue not ready: dropped */
     uint64_t irq_raised;
 };
 

@@ -47,12 +47,12 @@ struct vd_queue;
  * iov[n_read..n_read+n_write) device-writable. gpa[i] is where segment i lies
  * (for vd_mem_written). A descriptor that spans regions gives several segments. */
 struct vd_chain {
-    uint16_t id;      /* head index (split) or buffer id (packed) */
-    uint16_t descs;   /* descriptors consumed from the ring (packed) */
+    uint16_t id;    /* head index (split) or buffer id (packed) */
+    uint16_t descs; /* descriptors consumed from the ring (packed) */
     uint16_t n_read, n_write;
     uint32_t read_len, write_len;
-    struct vd_iov *iov;   /* room for VD_CHAIN_SEGS_MAX, caller's */
-    uint64_t *gpa;        /* as many */
+    struct vd_iov *iov; /* room for VD_CHAIN_SEGS_MAX, caller's */
+    uint64_t *gpa;      /* as many */
 };
 
 struct vd_queue *vd_queue_new(const struct vd_host *host, struct vd_mem *mem);
