@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+# Short names for what scripts/ does. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help build test test-unit test-native test-tcg test-boot test-sanitizers fuzz lint format bench guest run docs news clean
+ARCH ?= $(shell uname -m)
+SUITE ?= trixie
+SECONDS_EACH ?= 60
+DIR ?= .cache/guests/$(ARCH)-$(SUITE)
+BIN := .venv/bin
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+build: ## a virtual environment with the project and its developer tools
+	@bash -c '. scripts/lib.sh; need "$${build_packages[@]}"; install_project tcg,dev'
+
+test: ## everything CI runs
+	@scripts/test
+
+test-unit test-native test-tcg test-boot test-sanitizers: ## one layer
+	@scripts/test $(@:test-%=%)
+
+fuzz: ## every fuzz target, SECONDS_EACH (60) seconds each
+	@scripts/fuzz $(SECONDS_EACH)
+
+lint: ## ruff, formatters, mypy: as pre-commit and CI do
+	@scripts/lint
+
+format: ## let ruff and clang-format rewrite the sources
+	@scripts/lint fix
+
+bench: build ## benchmarks against peers; see docs/performance.md
+	@$(BIN)/python -m bench
+
+guest: build ## a guest image for ARCH and SUITE in DIR
+	@$(BIN)/vdesktop guest build --arch $(ARCH) --suite $(SUITE) -o $(DIR)
+
+run: guest ## boot that guest
+	@$(BIN)/vdesktop run $(DIR)/machine.toml --net user
+
+docs: build ## what of docs/ is made from code
+	@$(BIN)/python scripts/docs.py
+
+news: build ## what the next release's notes will say
+	@$(BIN)/towncrier build --draft --version next
+
+clean: ## remove what can be made again
+	@rm -rf .cache/sanitize .cache/fuzz build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+# What quickstart and test share. Sourced, never run.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+
+# Debian and Ubuntu packages, by what they are for.
+build_packages=(gcc libc6-dev python3 python3-dev python3-venv)
+run_packages=(libslirp0 libnbd0 qemu-utils)
+guest_packages=(apt dpkg debian-archive-keyring)
+test_packages=(acpica-tools clang device-tree-compiler)
+
+yes=
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# need PACKAGE...: install those that are missing, after asking.
+need() {
+    local missing=() package sudo=()
+    command -v dpkg-query >/dev/null || die "this script knows Debian and Ubuntu; install by hand what README.md lists"
+    for package; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    say "missing Debian packages: ${missing[*]}"
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || die "as root, run: apt-get install ${missing[*]}"
+        sudo=(sudo)
+    fi
+    if [ -z "$yes" ]; then
+        [ -t 0 ] || die "packages are missing: give -y to install them, or run: apt-get install ${missing[*]}"
+        read -rp "Install them with apt-get now? [Y/n] " answer
+        case $answer in '' | [Yy]*) ;; *) die "cannot go on without ${missing[*]}" ;; esac
+    fi
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
+}
+
+# install EXTRA: this project and its dependencies into a virtual environment of the clone's own.
+install_project() {
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "Python 3.11 or newer is needed: use Debian 12, Ubuntu 24.04 or newer"
+    if [ ! -x "$venv/bin/pip" ]; then
+        say "making $venv"
+        python3 -m venv "$venv"
+    fi
+    local stamp=$venv/.installed-$1
+    local sources=("$root/pyproject.toml" "$root/setup.py" "$root/vdesktop_core/native" "$root/backends")
+    if [ -f "$stamp" ] && [ -z "$(find "${sources[@]}" -newer "$stamp" -type f ! -name '*.o' ! -name '*.so' ! -name '*.pyc' -print -quit)" ]; then
+        return
+    fi
+    say "installing vdesktop[$1]"
+    "$venv/bin/pip" install -q --disable-pip-version-check -e "$root[$1]"
+    touch "$stamp"
+}
+
+# guest ARCH [SUITE]: build a guest unless it is there; prints its folder.
+guest() {
+    local suite=${2:-trixie} folder
+    folder=$root/.cache/guests/$1-$suite
+    if [ ! -f "$folder/manifest.json" ]; then
+        say "building a Debian $suite guest for $1"
+        "$venv/bin/vdesktop" guest build --arch "$1" --suite "$suite" -o "$folder" >&2
+    fi
+    printf '%s\n' "$folder"
+}
