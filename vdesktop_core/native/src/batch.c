@@ -47,6 +47,13 @@ uint64_t vd_batch_take(struct vd_batch *b) {
     return __atomic_exchange_n(&b->news, 0, __ATOMIC_SEQ_CST);
 }
 
+uint32_t vd_batch_generation(struct vd_batch *b) {
+    vd_lock(&b->lock, b->dev.host);
+    uint32_t generation = b->generation;
+    vd_unlock(&b->lock);
+    return generation;
+}
+
 /* Held chains */
 
 static void release(struct vd_batch *b, struct batch_queue *q, struct held *h) {

@@ -42,6 +42,8 @@ void vd_batch_free(struct vd_batch *b); /* detached */
 struct vd_device *vd_batch_device(struct vd_batch *b);
 /* Takes all news; 0: none. In a set with several, the reset came first. */
 uint64_t vd_batch_take(struct vd_batch *b);
+/* Changes whenever tokens become stale. */
+uint32_t vd_batch_generation(struct vd_batch *b);
 
 /* Up to n chains. 0: the queue is empty and will be kicked when it no longer
  * is. A malformed chain is a protocol error of the driver's; then 0, too. */
