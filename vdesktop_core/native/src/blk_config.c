@@ -46,6 +46,10 @@ uint64_t blk_config_get(const struct vd_device *dev, enum blk_config_field field
     return value;
 }
 
+uint32_t blk_config_offset(enum blk_config_field field) {
+    return layout[field].offset;
+}
+
 bool blk_config_touches(enum blk_config_field field, uint32_t offset, uint32_t len) {
     return offset < layout[field].offset + layout[field].width &&
            (uint64_t)offset + len > layout[field].offset;

@@ -75,6 +75,7 @@ enum blk_config_field {
 };
 void blk_config_fill(struct vd_device *dev, const struct vd_blk_store *store,
                      const struct vd_blk_options *options);
+uint32_t blk_config_offset(enum blk_config_field field);
 /* True if config bytes [offset, offset+len) touch the field. */
 bool blk_config_touches(enum blk_config_field field, uint32_t offset, uint32_t len);
 uint64_t blk_config_get(const struct vd_device *dev, enum blk_config_field field);

@@ -122,7 +122,7 @@ static void wake(const struct vd_rng *rng) {
 /* Lock held. */
 static void serve(struct vd_rng *rng) {
     struct vd_queue *ring = rng->dev.queue[0];
-    if (!rng->running || !ring || !vd_queue_live(ring))
+    if (!rng->running || !vd_queue_live(ring))
         return;
     enum outcome outcome = SERVED;
     uint32_t served = 0;
@@ -178,7 +178,7 @@ static void stop(struct vd_rng *rng) {
 static void on_driver_ok(struct vd_device *dev) {
     struct vd_rng *rng = dev->opaque;
     rng->driver_ok = true;
-    if (dev->queue[0] && vd_queue_live(dev->queue[0]))
+    if (vd_queue_live(dev->queue[0]))
         start(rng);
 }
 
@@ -215,9 +215,10 @@ static const struct vd_device_ops ops = {
 
 static int set_up(struct vd_rng *rng) {
     const struct vd_host *host = rng->dev.host;
+    rng->dev.queue[0] = vd_queue_new(host, rng->dev.mem);
     rng->chain.iov = host->alloc(host->opaque, VD_CHAIN_SEGS_MAX * sizeof *rng->chain.iov);
     rng->chain.gpa = host->alloc(host->opaque, VD_CHAIN_SEGS_MAX * sizeof *rng->chain.gpa);
-    if (!rng->chain.iov || !rng->chain.gpa)
+    if (!rng->dev.queue[0] || !rng->chain.iov || !rng->chain.gpa)
         return -ENOMEM;
     rng->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rng->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -246,6 +247,7 @@ struct vd_rng *vd_rng_new(const struct vd_host *host, struct vd_mem *mem, const 
     rng->dev.n_queues = 1;
     rng->dev.queue_size_max[0] = QUEUE_SIZE;
     rng->dev.mem = mem;
+    rng->dev.offered = VD_FEATURES_COMMON;
     rng->dev.host = host;
     strncpy(rng->dev.name, name, sizeof rng->dev.name - 1);
     *error = set_up(rng);
@@ -271,6 +273,7 @@ void vd_rng_free(struct vd_rng *rng) {
         host->free(host->opaque, rng->chain.iov);
     if (rng->chain.gpa)
         host->free(host->opaque, rng->chain.gpa);
+    vd_queue_free(rng->dev.queue[0]);
     pthread_mutex_destroy(&rng->lock);
     host->free(host->opaque, rng);
 }
