@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""Image formats that QEMU's tools read and write, each image served to us by a ``qemu-nbd`` of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vdesktop_core._native import ffi, lib
+from vdesktop_core.devices.blk.store import CacheMode, DiskOptions, DiskStore, open_image
+from vdesktop_core.errors import DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+
+#: Seconds a server may take to open its image, and to write everything back at the end.
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 60.0
+_POLL = 0.002
+_MESSAGE_LEN = 256
+
+
+class QemuFormat:
+    """A format by its QEMU name.
+
+    Args:
+        name: as ``qemu-img -f`` knows it.
+        suffixes: file names that mean it.
+    """
+
+    def __init__(self, name: str, *suffixes: str) -> None:
+        self.name = name
+        self.suffixes = suffixes
+
+    def open(self, path: Path, options: DiskOptions) -> DiskStore:
+        """Start a server for the image and connect to it; see :meth:`DiskFormat.open`."""
+        os.close(open_image(path, readonly=options.readonly))
+        program = shutil.which("qemu-nbd")
+        if program is None:
+            raise DeviceError(
+                f"disk {path}: {self.name} images need qemu-nbd: install qemu-utils (Debian, Ubuntu) "
+                f"or qemu-img (Fedora)"
+            )
+        # The socket is gone once connected: it has one user, and so nothing is left behind.
+        with tempfile.TemporaryDirectory(prefix="vdesktop-nbd-", ignore_cleanup_errors=True) as folder:
+            socket = Path(folder, "socket")
+            server = Server(path, self._command(program, path, socket, options))
+            try:
+                store = self._connect(path, socket, server, options)
+            except BaseException:
+                server.kill()
+                raise
+        return DiskStore(store, server.wait)
+
+    def _command(self, program: str, path: Path, socket: Path, options: DiskOptions) -> list[str]:
+        command = [
+            program,
+            f"--format={self.name}",
+            f"--socket={socket}",
+            f"--shared={options.connections}",
+            f"--cache={'none' if options.cache is CacheMode.NONE else 'writeback'}",
+            f"--discard={'unmap' if options.discard else 'ignore'}",
+        ]
+        if options.readonly:
+            command.append("--read-only")
+        # Absolute: QEMU takes what stands before a colon in a relative name for a protocol.
+        command += ["--", str(path.absolute())]
+        # It also ends when its last client goes; this covers our death before the first connection.
+        if setpriv := shutil.which("setpriv"):
+            command = [setpriv, "--pdeathsig", "TERM", *command]
+        return command
+
+    def _connect(self, path: Path, socket: Path, server: Server, options: DiskOptions) -> int:
+        """Return the address of a store that is connected to the server."""
+        deadline = time.monotonic() + START_TIMEOUT
+        message = ffi.new("char[]", _MESSAGE_LEN)
+        while not server.ended:
+            if socket.exists():
+                store = lib.vd_blk_nbd_open(
+                    ffi.cast("struct vd_host *", options.host),
+                    str(socket).encode(),
+                    options.connections,
+                    options.readonly,
+                    message,
+                    _MESSAGE_LEN,
+                )
+                if store != ffi.NULL:
+                    return int(ffi.cast("uintptr_t", store))
+                text = ffi.string(message).decode(errors="replace")
+                if "refused" not in text:  # bound, but not listening yet
+                    raise DeviceError(f"disk {path}: {text}")
+            if time.monotonic() > deadline:
+                raise DeviceError(f"disk {path}: qemu-nbd did not open it within {START_TIMEOUT:g} s")
+            time.sleep(_POLL)
+        raise DeviceError(self._explain(path, server.complaint()))
+
+    def _explain(self, path: Path, complaint: str) -> str:
+        """Turn what qemu-nbd said last into our one line."""
+        if '" lock' in complaint:
+            return f"disk {path} is in use by another machine or process: stop that one first, or use a copy"
+        if f"not in {self.name} format" in complaint:
+            return f"disk {path} is not a {self.name} image: name its format with format="
+        return f"disk {path} cannot be opened as {self.name}: {complaint or 'qemu-nbd gave no reason'}"
+
+
+class Server:
+    """A running ``qemu-nbd``.
+
+    A thread of its own starts it and waits for it: the signal that ends it with
+    us (``PDEATHSIG``) is bound to the life of the thread that started it.
+    """
+
+    def __init__(self, path: Path, command: Sequence[str]) -> None:
+        self._path = path
+        self._started = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failure: OSError | None = None
+        self._expected = False
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the server is waited for)
+        self._thread = threading.Thread(target=self._keep, args=(command,), name="qemu-nbd", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            self._errors.close()
+            raise DeviceError(f"cannot start {command[0]}: {self._failure.strerror}") from self._failure
+
+    def _keep(self, command: Sequence[str]) -> None:
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                start_new_session=True,  # Ctrl-C is ours: we end the server when the device has flushed
+            )
+        except OSError as error:
+            self._failure = error
+            return
+        finally:
+            self._started.set()
+        status = self._process.wait()
+        if not self._expected:
+            log.error(
+                "qemu-nbd of %s ended with status %d: %s; the disk fails from now on",
+                self._path,
+                status,
+                self.complaint(),
+            )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone."""
+        return not self._thread.is_alive()
+
+    def complaint(self) -> str:
+        """Return the last line of its standard error that says something."""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").split("\n")
+        said = [line.split(": ", 1)[-1].strip() for line in lines if line.strip()]
+        return "; ".join(said)[:_MESSAGE_LEN]
+
+    def wait(self) -> None:
+        """Wait for its end, which the closing of the last connection has begun."""
+        self._expected = True
+        self._thread.join(STOP_TIMEOUT)
+        if self._thread.is_alive():
+            log.error("qemu-nbd of %s does not end: killed", self._path)
+            self.kill()
+        else:
+            self._errors.close()
+
+    def kill(self) -> None:
+        """End it now."""
+        self._expected = True
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        self._thread.join()
+        self._errors.close()
+
+
+QEMU_FORMATS = (
+    QemuFormat("qcow2", ".qcow2"),
+    QemuFormat("qcow", ".qcow"),
+    QemuFormat("vmdk", ".vmdk"),
+    QemuFormat("vhdx", ".vhdx"),
+    QemuFormat("vdi", ".vdi"),
+    QemuFormat("vpc", ".vhd", ".vpc"),
+)
