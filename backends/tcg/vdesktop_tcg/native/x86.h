@@ -202,6 +202,7 @@ void x86_pause(void *env, int length);
 uint64_t x86_read_cr(void *env, int which);
 void x86_write_cr(void *env, int which, uint64_t value);
 void x86_reset_request(void *uc);
+void x86_set_flags(void *env, uint32_t flags);
 void x86_describe(struct tcg_vcpu *vcpu, char *to, size_t size);
 
 /* x86_state.c: reset states and entry. */

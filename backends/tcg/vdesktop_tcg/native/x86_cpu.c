@@ -38,7 +38,7 @@ bool x86_exec_interrupt(void *cs, int request) {
     }
 }
 
-static void set_flags(void *env, uint32_t flags) {
+void x86_set_flags(void *env, uint32_t flags) {
     X86_ENV(env, ENV_CC_SRC, uint64_t) = flags & FLAG_CC;
     X86_ENV(env, ENV_CC_OP, uint32_t) = CC_OP_EFLAGS;
     X86_ENV(env, ENV_DF, int32_t) = flags & FLAG_DF ? -1 : 1;
@@ -71,11 +71,11 @@ void x86_syscall(void *env, int length) {
     if (long_mode) {
         regs[R_CX] = next;
         regs[R_11] = flags & ~FLAG_RF;
-        set_flags(env, flags & ~(uint32_t)X86_ENV(env, ENV_FMASK, uint64_t) & ~FLAG_RF);
+        x86_set_flags(env, flags & ~(uint32_t)X86_ENV(env, ENV_FMASK, uint64_t) & ~FLAG_RF);
         X86_ENV(env, ENV_EIP, uint64_t) = X86_ENV(env, hflags & HFLAG_CS64 ? ENV_LSTAR : ENV_CSTAR, uint64_t);
     } else {
         regs[R_CX] = (uint32_t)next;
-        set_flags(env, flags & ~(FLAG_VM | FLAG_IF | FLAG_RF));
+        x86_set_flags(env, flags & ~(FLAG_VM | FLAG_IF | FLAG_RF));
         X86_ENV(env, ENV_EIP, uint64_t) = (uint32_t)star;
     }
     x86_segs(env)[SEG_CS] = (struct x86_segment_cache){

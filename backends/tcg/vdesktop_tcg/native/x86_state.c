@@ -70,21 +70,50 @@ void x86_vcpu_startup(struct tcg_vcpu *vcpu, uint8_t page) {
     X86_ENV(vcpu->env, ENV_EIP, uint64_t) = 0;
 }
 
-int x86_set_register(struct tcg_vcpu *vcpu, const char *name, uint64_t value) {
-    static const char *const general[R_COUNT] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                                 "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
-    void *env = vcpu->env;
+static bool set_general(void *env, const char *name, uint64_t value) {
+    static const char *const names[R_COUNT] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                               "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
     for (int i = 0; i < R_COUNT; i++) {
-        if (strcmp(name, general[i]) == 0) {
+        if (strcmp(name, names[i]) == 0) {
             x86_regs(env)[i] = value;
-            return 0;
+            return true;
         }
+    }
+    return false;
+}
+
+/* Selectors: the hidden parts stay the flat ones of the entry. */
+static bool set_selector(void *env, const char *name, uint64_t value) {
+    static const char *const names[SEG_COUNT] = {"es", "cs", "ss", "ds", "fs", "gs"};
+
+    for (int i = 0; i < SEG_COUNT; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            x86_segs(env)[i].selector = (uint32_t)value & 0xFFFF;
+            return true;
+        }
+    }
+    return false;
+}
+
+int x86_set_register(struct tcg_vcpu *vcpu, const char *name, uint64_t value) {
+    void *env = vcpu->env;
+
+    if (set_general(env, name, value) || set_selector(env, name, value)) {
+        return 0;
     }
     if (strcmp(name, "rip") == 0) {
         X86_ENV(env, ENV_EIP, uint64_t) = value;
+    } else if (strcmp(name, "rflags") == 0) {
+        x86_set_flags(env, (uint32_t)value);
+    } else if (strcmp(name, "cr0") == 0) {
+        x86_fns.update_cr0(env, (uint32_t)value);
     } else if (strcmp(name, "cr3") == 0) {
         x86_fns.update_cr3(env, value);
+    } else if (strcmp(name, "cr4") == 0) {
+        x86_fns.update_cr4(env, (uint32_t)value);
+    } else if (strcmp(name, "efer") == 0) {
+        X86_ENV(env, ENV_EFER, uint64_t) = value;
     } else if (strcmp(name, "gdt_base") == 0) {
         table(env, ENV_GDT)->base = value;
     } else if (strcmp(name, "gdt_limit") == 0) {
@@ -92,5 +121,6 @@ int x86_set_register(struct tcg_vcpu *vcpu, const char *name, uint64_t value) {
     } else {
         return -ENOENT;
     }
+    x86_fns.update_hflags(env);
     return 0;
 }
