@@ -67,7 +67,6 @@ def build(spec: GuestSpec, output: Path, cache: Path, progress: Progress) -> Non
     keyring = find_keyring()
     mirror = spec.mirror.rstrip("/") or find_mirror(spec.suite)
     try:
-        output.mkdir(parents=True, exist_ok=True)
         with _locked(cache, progress):
             apt = Apt(cache, mirror=mirror, suite=spec.suite, architecture=port.name, keyring=keyring)
             progress.step("package lists")
@@ -156,6 +155,7 @@ def _manifest(spec: GuestSpec, mirror: str, packages: list[Package], files: dict
 
 def _write(output: Path, files: dict[str, bytes], progress: Progress) -> None:
     """Replace the files one by one, each of them whole."""
+    output.mkdir(parents=True, exist_ok=True)
     if _edited(output):
         files = {name: data for name, data in files.items() if name != MACHINE}
         progress.note(f"{output / MACHINE} was edited: kept as it is")
