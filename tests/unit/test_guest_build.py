@@ -55,7 +55,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             echo "$*" | sed 's/.*\\(update\\|download.*\\)/\\1/' >>{folder}/calls
             case "$*" in
             *update*) [ ! -f {folder}/fail-update ] || {{ cat {folder}/fail-update >&2; exit 100; }}
-                touch {tmp_path}/cache/apt/*/lists/x_Packages ;;
+                for d in {tmp_path}/cache/apt/*/lists; do touch $d/x_Packages; done ;;
             *--print-uris*) for p in {kernel} {box}; do
                 echo "'{MIRROR}/$p.deb' ${{p}}_1%3a2_amd64.deb {len(package)} SHA256:{digest}"; done ;;
             *) for p in {kernel} {box}; do case "$*" in *$p*)
