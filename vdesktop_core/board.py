@@ -213,7 +213,9 @@ class Board:
         port = open_console(self.config.debug_uart, plugins.behind["console"])
         stack.callback(port.close)
         irq = IrqLine(where.line, self.vm.irq_line(where.line))
-        uart = Uart(self.host.native, self.io_thread.native, irq.native, port.read_fd, port.write_fd)
+        uart = Uart(
+            self.host.native, self.io_thread.native, irq.native, port.read_fd, port.write_fd, port.escape_fd
+        )
         stack.callback(uart.close)
         add = self.vm.add_pio if where.is_port else self.vm.add_mmio
         add(where.window.base, where.window.size, uart.io)

@@ -84,7 +84,7 @@ def run(
     """Run MACHINE, a TOML file, with what the options change or add.
 
     Exit status: 0 the guest powered off; 10 it rebooted under --no-reboot; 124 timed out; 1 an error, in one
-    line; 128 + N ended by signal N. In a terminal, Ctrl-] quits.
+    line; 128 + N ended by signal N. In a terminal, Ctrl-] q quits.
     """
     set_up(log_level, log_format)
     config = machine_config(options)
