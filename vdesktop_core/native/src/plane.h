@@ -9,10 +9,10 @@
 #include "vdesktop/device.h"
 #include "vdesktop/loop.h"
 
-/* Ring features that every plane offers (virtio 1.4 §6): INDIRECT_DESC,
- * EVENT_IDX, RING_PACKED, RING_RESET. */
+/* Ring features that every plane offers (virtio 1.4 §6). */
 #define VD_PLANE_FEATURES                                                                          \
-    (UINT64_C(1) << 28 | UINT64_C(1) << 29 | UINT64_C(1) << 34 | UINT64_C(1) << 40)
+    (UINT64_C(1) << VD_F_INDIRECT_DESC | UINT64_C(1) << VD_F_EVENT_IDX |                           \
+     UINT64_C(1) << VD_F_RING_PACKED | UINT64_C(1) << VD_F_RING_RESET)
 
 struct vd_plane {
     struct vd_device dev;
