@@ -6,8 +6,6 @@
 
 #include <string.h>
 
-#include "priv.h"
-
 /* unicorn.h of 2.1.4 */
 enum { UC_ARCH_X86 = 4, UC_MODE_64 = 1 << 3, UC_CPU_X86_SKYLAKE_CLIENT = 21 };
 
@@ -120,6 +118,16 @@ static void lines_changed(struct tcg_vm *vm, uint32_t line_word, uint64_t change
     }
 }
 
+static uint64_t timer_hz(struct tcg_vm *vm) {
+    (void)vm;
+    return X86_TSC_HZ;
+}
+
+static uint64_t cpu_id(struct tcg_vm *vm, uint32_t index) {
+    (void)vm;
+    return index; /* the APIC id */
+}
+
 static uint64_t timers(struct tcg_vcpu *vcpu, uint64_t now) {
     return lapic_timer(x86_bus(vcpu), vcpu->index, now);
 }
@@ -148,6 +156,7 @@ static const struct tcg_symbol symbols[] = {
     {"do_interrupt_x86_hardirq", offsetof(struct x86_fns, do_hardirq)},
     {"x86_cpu_pending_interrupt", offsetof(struct x86_fns, pending_interrupt)},
     {"raise_exception_err_ra", offsetof(struct x86_fns, raise)},
+    {"cpu_loop_exit", offsetof(struct x86_fns, loop_exit)},
     {"cpu_cc_compute_all", offsetof(struct x86_fns, compute_flags)},
     {"x86_update_hflags", offsetof(struct x86_fns, update_hflags)},
     {"cpu_x86_update_cr0", offsetof(struct x86_fns, update_cr0)},
@@ -186,6 +195,7 @@ const struct tcg_arch_ops tcg_arch_x86_64 = {
     .uc_arch = UC_ARCH_X86,
     .uc_mode = UC_MODE_64,
     .cpu_model = UC_CPU_X86_SKYLAKE_CLIENT,
+    .phys_bits = 40,
     .layout = &tcg_layout_x86_64,
     .symbols = symbols,
     .symbol_table = &x86_fns,
@@ -199,6 +209,8 @@ const struct tcg_arch_ops tcg_arch_x86_64 = {
     .set_register = x86_set_register,
     .lines_changed = lines_changed,
     .timers = timers,
+    .timer_hz = timer_hz,
+    .cpu_id = cpu_id,
     .has_work = has_work,
     .exception = exception,
     .invalid_instruction = invalid_instruction,

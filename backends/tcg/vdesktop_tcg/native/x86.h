@@ -4,6 +4,7 @@
 #define X86_H
 
 #include "engine.h"
+#include "priv.h"
 #include "x86_apic.h"
 
 /* Ticks a second of the TSC, the APIC timers and their crystal: one a
@@ -122,6 +123,7 @@ struct x86_fns {
     int (*pending_interrupt)(void *cs, int request);
     void (*raise)(void *env, int exception, int error_code, uintptr_t host_pc)
         __attribute__((noreturn));
+    void (*loop_exit)(void *cs) __attribute__((noreturn));
     uint32_t (*compute_flags)(void *env, int op);
     void (*update_hflags)(void *env);
     void (*update_cr0)(void *env, uint32_t value);
@@ -136,7 +138,7 @@ struct x86_stock {
     bool (*exec_interrupt)(void *cs, int request);
     void (*syscall)(void *env, int length);
     void (*hlt)(void *env, int length);
-    void (*pause)(void *env, int length);
+    void (*pause)(void *env, int length) __attribute__((noreturn));
     uint64_t (*read_cr)(void *env, int which);
     void (*write_cr)(void *env, int which, uint64_t value);
     void (*rdmsr)(void *env);
@@ -167,6 +169,11 @@ struct x86_vm {
 struct x86_vcpu {
     bool wait_for_sipi;
 };
+
+/* NULL: the engine is not ours. */
+static inline struct tcg_vcpu *x86_vcpu_of_env(void *env) {
+    return tcg_vcpu_of_cs((char *)env - tcg_layout_x86_64.env);
+}
 
 static inline struct x86_vm *x86_vm(struct tcg_vm *vm) {
     return tcg_vm_arch(vm);

@@ -7,8 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "priv.h"
-
 struct x86_fns x86_fns;
 struct x86_stock x86_stock;
 
@@ -53,7 +51,7 @@ static uint32_t get_flags(void *env) {
 
 /* AMD64 Architecture Programmer's Manual, vol. 3, SYSCALL. */
 void x86_syscall(void *env, int length) {
-    if (!tcg_vcpu_of_env(env)) {
+    if (!x86_vcpu_of_env(env)) {
         x86_stock.syscall(env, length);
         return;
     }
@@ -109,7 +107,7 @@ static bool nobody_left(struct tcg_vm *vm, const struct tcg_vcpu *halting) {
 }
 
 void x86_hlt(void *env, int length) {
-    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
+    struct tcg_vcpu *vcpu = x86_vcpu_of_env(env);
 
     if (vcpu && !interruptible(vcpu) && nobody_left(vcpu->vm, vcpu)) {
         char detail[TCG_DETAIL_MAX];
@@ -120,19 +118,22 @@ void x86_hlt(void *env, int length) {
     x86_stock.hlt(env, length);
 }
 
-/* A vCPU that says PAUSE waits for another one, and that one cannot run before
- * this one's slice ends. */
+/* A vCPU that says PAUSE waits for another one, which cannot run before this
+ * one leaves guest code: the stock function does. With one vCPU there is nobody
+ * to give way to. Neither may return: nothing follows in the block. */
 void x86_pause(void *env, int length) {
-    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
+    struct tcg_vcpu *vcpu = x86_vcpu_of_env(env);
 
-    if (vcpu && tcg_vm_vcpus(vcpu->vm) > 1) {
-        tcg_vm_leave(vcpu->vm);
+    if (!vcpu || tcg_vm_vcpus(vcpu->vm) > 1) {
+        x86_stock.pause(env, length);
     }
-    x86_stock.pause(env, length);
+    X86_ENV(env, ENV_EIP, uint64_t) += (uint64_t)length;
+    TCG_FIELD(vcpu->cs, tcg_layout_x86_64.cpu.exception_index, int32_t) = -1;
+    x86_fns.loop_exit(vcpu->cs);
 }
 
 uint64_t x86_read_cr(void *env, int which) {
-    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
+    struct tcg_vcpu *vcpu = x86_vcpu_of_env(env);
 
     if (vcpu && which == 8) {
         return lapic_task_priority(x86_bus(vcpu), vcpu->index);
@@ -141,7 +142,7 @@ uint64_t x86_read_cr(void *env, int which) {
 }
 
 void x86_write_cr(void *env, int which, uint64_t value) {
-    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
+    struct tcg_vcpu *vcpu = x86_vcpu_of_env(env);
 
     if (vcpu && which == 8) {
         if (value & ~0xFull) {

@@ -160,7 +160,7 @@ static struct x86_leaf leaf_of(struct tcg_vcpu *vcpu, uint32_t leaf, uint32_t su
 }
 
 void x86_cpuid(void *env, uint32_t leaf, uint32_t sub, uint32_t *eax, uint32_t *ebx, uint32_t *ecx, uint32_t *edx) {
-    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
+    struct tcg_vcpu *vcpu = x86_vcpu_of_env(env);
 
     if (!vcpu) {
         x86_stock.cpuid(env, leaf, sub, eax, ebx, ecx, edx);

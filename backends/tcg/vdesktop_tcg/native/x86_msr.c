@@ -125,7 +125,7 @@ static _Noreturn void fault(struct tcg_vcpu *vcpu, uintptr_t host_pc) {
 }
 
 void x86_rdmsr(void *env) {
-    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
+    struct tcg_vcpu *vcpu = x86_vcpu_of_env(env);
     uint64_t *regs = x86_regs(env), value;
 
     if (!vcpu) {
@@ -143,7 +143,7 @@ void x86_rdmsr(void *env) {
 }
 
 void x86_wrmsr(void *env) {
-    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
+    struct tcg_vcpu *vcpu = x86_vcpu_of_env(env);
     const uint64_t *regs = x86_regs(env);
 
     if (!vcpu) {
@@ -177,7 +177,7 @@ static void read_tsc(struct tcg_vcpu *vcpu) {
 }
 
 void x86_rdtsc(void *env) {
-    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
+    struct tcg_vcpu *vcpu = x86_vcpu_of_env(env);
 
     if (!vcpu) {
         x86_stock.rdtsc(env);
@@ -188,7 +188,7 @@ void x86_rdtsc(void *env) {
 }
 
 void x86_rdtscp(void *env) {
-    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
+    struct tcg_vcpu *vcpu = x86_vcpu_of_env(env);
 
     if (!vcpu) {
         x86_stock.rdtscp(env);

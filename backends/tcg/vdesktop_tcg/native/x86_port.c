@@ -47,7 +47,7 @@ static bool power_port(struct tcg_vm *vm, uint32_t port, unsigned width, uint32_
 }
 
 static void out(void *env, uint32_t port, unsigned width, uint32_t value) {
-    struct tcg_vm *vm = tcg_vcpu_of_env(env)->vm;
+    struct tcg_vm *vm = x86_vcpu_of_env(env)->vm;
 
     port &= 0xFFFF;
     if (!power_port(vm, port, width, value)) {
@@ -56,7 +56,7 @@ static void out(void *env, uint32_t port, unsigned width, uint32_t value) {
 }
 
 static uint64_t in(void *env, uint32_t port, unsigned width) {
-    struct tcg_vm *vm = tcg_vcpu_of_env(env)->vm;
+    struct tcg_vm *vm = x86_vcpu_of_env(env)->vm;
 
     port &= 0xFFFF;
     if (width == 1 && (port == PORT_SLEEP_CONTROL || port == PORT_SLEEP_STATUS)) {
@@ -66,7 +66,7 @@ static uint64_t in(void *env, uint32_t port, unsigned width) {
 }
 
 void x86_outb(void *env, uint32_t port, uint32_t value) {
-    if (tcg_vcpu_of_env(env)) {
+    if (x86_vcpu_of_env(env)) {
         out(env, port, 1, value & 0xFF);
     } else {
         x86_stock.outb(env, port, value);
@@ -74,7 +74,7 @@ void x86_outb(void *env, uint32_t port, uint32_t value) {
 }
 
 void x86_outw(void *env, uint32_t port, uint32_t value) {
-    if (tcg_vcpu_of_env(env)) {
+    if (x86_vcpu_of_env(env)) {
         out(env, port, 2, value & 0xFFFF);
     } else {
         x86_stock.outw(env, port, value);
@@ -82,7 +82,7 @@ void x86_outw(void *env, uint32_t port, uint32_t value) {
 }
 
 void x86_outl(void *env, uint32_t port, uint32_t value) {
-    if (tcg_vcpu_of_env(env)) {
+    if (x86_vcpu_of_env(env)) {
         out(env, port, 4, value);
     } else {
         x86_stock.outl(env, port, value);
@@ -90,13 +90,13 @@ void x86_outl(void *env, uint32_t port, uint32_t value) {
 }
 
 uint64_t x86_inb(void *env, uint32_t port) {
-    return tcg_vcpu_of_env(env) ? in(env, port, 1) : x86_stock.inb(env, port);
+    return x86_vcpu_of_env(env) ? in(env, port, 1) : x86_stock.inb(env, port);
 }
 
 uint64_t x86_inw(void *env, uint32_t port) {
-    return tcg_vcpu_of_env(env) ? in(env, port, 2) : x86_stock.inw(env, port);
+    return x86_vcpu_of_env(env) ? in(env, port, 2) : x86_stock.inw(env, port);
 }
 
 uint64_t x86_inl(void *env, uint32_t port) {
-    return tcg_vcpu_of_env(env) ? in(env, port, 4) : x86_stock.inl(env, port);
+    return x86_vcpu_of_env(env) ? in(env, port, 4) : x86_stock.inl(env, port);
 }
