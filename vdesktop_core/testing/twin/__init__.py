@@ -5,7 +5,9 @@ It is written from the specification, for reading and not for speed, and exists
 so that differential tests can hold the C core to it.
 """
 
+from vdesktop_core.testing.twin.factory import make_queue
 from vdesktop_core.testing.twin.memory import TwinMemory
+from vdesktop_core.testing.twin.mmio import TwinDevice, TwinMmio
 from vdesktop_core.testing.twin.packed import PackedTwin
 from vdesktop_core.testing.twin.ring import Chain, Geometry, RingBroken, RingError, Segment, TwinQueue
 from vdesktop_core.testing.twin.split import SplitTwin
@@ -18,12 +20,9 @@ __all__ = [
     "RingError",
     "Segment",
     "SplitTwin",
+    "TwinDevice",
     "TwinMemory",
+    "TwinMmio",
     "TwinQueue",
     "make_queue",
 ]
-
-
-def make_queue(memory: TwinMemory, geometry: Geometry) -> TwinQueue:
-    """Start a queue in the format its geometry asks for; raises RingBroken on a bad geometry."""
-    return (PackedTwin if geometry.packed else SplitTwin)(memory, geometry)

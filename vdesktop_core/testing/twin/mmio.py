@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vdesktop_core.testing.registers import CONFIG, MAGIC, VERSION, Feature, Interrupt, Reg, Status
+from vdesktop_core.testing.twin.factory import make_queue
 from vdesktop_core.testing.twin.ring import Geometry, RingBroken
 
 if TYPE_CHECKING:
@@ -250,8 +251,6 @@ class TwinMmio:
             self._queue_start(device, queue)
 
     def _queue_start(self, device: TwinDevice, queue: _Queue) -> None:
-        from vdesktop_core.testing.twin import make_queue  # the package imports this module
-
         if queue.size > device.queue_sizes[self.queue_sel]:
             self.protocol_error()
             return
