@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Public tools for authors of devices and backends: a mock driver, guest memory to use it in, a twin of the core."""
+"""Public tools for authors of devices and backends: a mock driver, and a twin of the core."""
 
 from vdesktop_core.testing.arena import Arena, Memory
 from vdesktop_core.testing.driver import DriverError, MockDriver, wait_until

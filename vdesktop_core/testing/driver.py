@@ -44,11 +44,11 @@ class MockDriver:
         self.queues: dict[int, DriverQueue] = {}
         self.features: set[int] = set()
 
-    def get(self, reg: Reg) -> int:
+    def get_register(self, reg: Reg) -> int:
         """Read a control register."""
         return self.registers.read(reg, 4)
 
-    def set(self, reg: Reg, value: int) -> None:
+    def set_register(self, reg: Reg, value: int) -> None:
         """Write a control register."""
         self.registers.write(reg, 4, value)
 
@@ -56,8 +56,8 @@ class MockDriver:
         """Return the numbers of the feature bits the device offers."""
         bits = 0
         for word in (0, 1):
-            self.set(Reg.DEVICE_FEATURES_SEL, word)
-            bits |= self.get(Reg.DEVICE_FEATURES) << 32 * word
+            self.set_register(Reg.DEVICE_FEATURES_SEL, word)
+            bits |= self.get_register(Reg.DEVICE_FEATURES) << 32 * word
         return {bit for bit in range(64) if bits >> bit & 1}
 
     def start(self, features: Collection[int] = (), *, sizes: dict[int, int] | None = None) -> None:
@@ -72,34 +72,34 @@ class MockDriver:
         """
         self.negotiate(features)
         self.setup_queues(sizes)
-        self.set(Reg.STATUS, self.get(Reg.STATUS) | Status.DRIVER_OK)
-        if not self.get(Reg.STATUS) & Status.DRIVER_OK:
+        self.set_register(Reg.STATUS, self.get_register(Reg.STATUS) | Status.DRIVER_OK)
+        if not self.get_register(Reg.STATUS) & Status.DRIVER_OK:
             raise DriverError("the device did not take DRIVER_OK")
 
     def negotiate(self, features: Collection[int]) -> None:
         """Reset, acknowledge and agree on features."""
-        if self.get(Reg.MAGIC_VALUE) != MAGIC or self.get(Reg.VERSION) != VERSION:
+        if self.get_register(Reg.MAGIC_VALUE) != MAGIC or self.get_register(Reg.VERSION) != VERSION:
             raise DriverError("no virtio-mmio device of version 2 here")
-        if self.get(Reg.DEVICE_ID) == 0:
+        if self.get_register(Reg.DEVICE_ID) == 0:
             raise DriverError("the slot is empty")
         self.reset()
-        self.set(Reg.STATUS, Status.ACKNOWLEDGE)
-        self.set(Reg.STATUS, Status.ACKNOWLEDGE | Status.DRIVER)
+        self.set_register(Reg.STATUS, Status.ACKNOWLEDGE)
+        self.set_register(Reg.STATUS, Status.ACKNOWLEDGE | Status.DRIVER)
         self.features = set(features) | {Feature.VERSION_1}
         bits = sum(1 << bit for bit in self.features)
         for word in (0, 1):
-            self.set(Reg.DRIVER_FEATURES_SEL, word)
-            self.set(Reg.DRIVER_FEATURES, bits >> 32 * word & _WORD)
-        self.set(Reg.STATUS, self.get(Reg.STATUS) | Status.FEATURES_OK)
-        if not self.get(Reg.STATUS) & Status.FEATURES_OK:
+            self.set_register(Reg.DRIVER_FEATURES_SEL, word)
+            self.set_register(Reg.DRIVER_FEATURES, bits >> 32 * word & _WORD)
+        self.set_register(Reg.STATUS, self.get_register(Reg.STATUS) | Status.FEATURES_OK)
+        if not self.get_register(Reg.STATUS) & Status.FEATURES_OK:
             raise DriverError(f"the device refused the features {sorted(self.features)}")
 
     def setup_queues(self, sizes: dict[int, int] | None = None) -> None:
         """Set up every queue the device has, or those that ``sizes`` names."""
         index = 0
         while True:
-            self.set(Reg.QUEUE_SEL, index)
-            maximum = self.get(Reg.QUEUE_SIZE_MAX)
+            self.set_register(Reg.QUEUE_SEL, index)
+            maximum = self.get_register(Reg.QUEUE_SIZE_MAX)
             if not maximum:
                 break
             if sizes is None or index in sizes:
@@ -110,46 +110,46 @@ class MockDriver:
         """Allocate a queue and make it ready."""
         kind = PackedDriverQueue if Feature.RING_PACKED in self.features else SplitDriverQueue
         queue = kind(self.arena, size, event_idx=Feature.EVENT_IDX in self.features)
-        self.set(Reg.QUEUE_SEL, index)
-        self.set(Reg.QUEUE_SIZE, size)
+        self.set_register(Reg.QUEUE_SEL, index)
+        self.set_register(Reg.QUEUE_SIZE, size)
         for low, address in (
             (Reg.QUEUE_DESC_LOW, queue.desc),
             (Reg.QUEUE_DRIVER_LOW, queue.driver),
             (Reg.QUEUE_DEVICE_LOW, queue.device),
         ):
-            self.set(low, address & _WORD)
-            self.set(Reg(low + 4), address >> 32)
-        self.set(Reg.QUEUE_READY, 1)
-        if self.get(Reg.QUEUE_READY) != 1:
+            self.set_register(low, address & _WORD)
+            self.set_register(Reg(low + 4), address >> 32)
+        self.set_register(Reg.QUEUE_READY, 1)
+        if self.get_register(Reg.QUEUE_READY) != 1:
             raise DriverError(f"queue {index} of size {size} did not become ready")
         self.queues[index] = queue
         return queue
 
     def reset(self) -> None:
         """Write 0 to Status and see that it stays."""
-        self.set(Reg.STATUS, 0)
-        if self.get(Reg.STATUS) != 0:
+        self.set_register(Reg.STATUS, 0)
+        if self.get_register(Reg.STATUS) != 0:
             raise DriverError("the device did not reset")
         self.queues.clear()
 
     def config(self, offset: int, size: int) -> bytes:
         """Read config space, bytewise, until its generation stands still (§2.5)."""
         while True:
-            before = self.get(Reg.CONFIG_GENERATION)
+            before = self.get_register(Reg.CONFIG_GENERATION)
             data = bytes(self.registers.read(CONFIG + offset + i, 1) for i in range(size))
-            if self.get(Reg.CONFIG_GENERATION) == before:
+            if self.get_register(Reg.CONFIG_GENERATION) == before:
                 return data
 
     def take_interrupt(self) -> int:
         """Return and acknowledge InterruptStatus."""
-        status = self.get(Reg.INTERRUPT_STATUS)
-        self.set(Reg.INTERRUPT_ACK, status)
+        status = self.get_register(Reg.INTERRUPT_STATUS)
+        self.set_register(Reg.INTERRUPT_ACK, status)
         return status
 
     def kick(self, index: int) -> None:
         """Notify a queue if the device wants it."""
         if self.queues[index].kick_wanted():
-            self.set(Reg.QUEUE_NOTIFY, index)
+            self.set_register(Reg.QUEUE_NOTIFY, index)
 
     def wait_used(self, index: int, count: int = 1) -> list[tuple[int, int]]:
         """Wait for ``count`` completions and return (id, length) of each.

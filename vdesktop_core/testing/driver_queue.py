@@ -140,7 +140,7 @@ class SplitDriverQueue(DriverQueue):
     def take_used(self) -> list[Completion]:
         """Walk the used ring up to its index."""
         (index,) = LE16.unpack(self.memory.read(self.device + 2, 2))
-        done = []
+        done: list[Completion] = []
         while self.last_used != index:
             slot = self.device + 4 + 8 * (self.last_used % self.size)
             chain, length = SPLIT_USED_ELEM.unpack(self.memory.read(slot, 8))
@@ -225,7 +225,7 @@ class PackedDriverQueue(DriverQueue):
 
     def take_used(self) -> list[Completion]:
         """Collect used descriptors, in ring order."""
-        done = []
+        done: list[Completion] = []
         while True:
             raw = self.memory.read(self.desc + DESC_SIZE * self.next_used, DESC_SIZE)
             _, length, buffer_id, flags = PACKED_DESC.unpack(raw)

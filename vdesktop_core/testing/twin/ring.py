@@ -168,7 +168,10 @@ class TwinQueue(abc.ABC):
             length -= part
 
     def _add_indirect(self, chain: Chain, gpa: int, length: int, *, linked: bool) -> None:
-        """Walk an indirect table: by ``next`` (split, §2.7.5.3), else in order (packed, §2.8.7)."""
+        """Walk an indirect table: by ``next`` (split, §2.7.5.3), else in order (packed, §2.8.7).
+
+        In a packed table all flags but WRITE are reserved and ignored.
+        """
         if not length or length % DESC_SIZE:
             raise RingBroken(RingError.BAD_INDIRECT)
         entries = length // DESC_SIZE
@@ -180,7 +183,7 @@ class TwinQueue(abc.ABC):
             else:
                 address, size, _id, flags = PACKED_DESC.unpack(raw)
                 following = at + 1
-            if flags & DescFlag.INDIRECT:
+            if linked and flags & DescFlag.INDIRECT:
                 raise RingBroken(RingError.BAD_INDIRECT)
             self._add(chain, address, size, write=bool(flags & DescFlag.WRITE))
             if linked and not flags & DescFlag.NEXT:
