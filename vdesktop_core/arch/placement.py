@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,19 +44,36 @@ def place(
     Raises:
         BootError: there is not enough memory, and how much would be enough.
     """
+    for (name, window), (other, used) in itertools.combinations(fixed.items(), 2):
+        if window.overlaps(used):
+            raise BootError(f"the {name} ({_text(window)}) would overwrite the {other} ({_text(used)})")
+    placed, failed = _arrange(bank, fixed, floating)
+    if failed is None:
+        return placed
+    needed = _enough(bank, fixed, floating)
+    if needed is None or needed <= memory:
+        raise BootError(
+            f"the {failed} finds no place in the {bank.size // MIB}M of low memory: use a smaller one"
+        )
+    raise BootError(
+        f"the {failed} does not fit into {memory // MIB}M of memory: use --memory {needed // MIB}M or more"
+    )
+
+
+def _arrange(
+    bank: Window, fixed: Mapping[str, Window], floating: Sequence[Floating]
+) -> tuple[dict[str, Window], str | None]:
+    """Place what can be placed; name the first thing that cannot."""
     placed = dict(fixed)
     for name, window in fixed.items():
         if not bank.contains(window):
-            raise BootError(_too_little(name, bank, fixed, floating, memory))
-        for other, used in fixed.items():
-            if other != name and used.overlaps(window):
-                raise BootError(f"the {name} ({_text(window)}) would overwrite the {other} ({_text(used)})")
+            return placed, name
     for item in floating:
         found = _highest(bank, item, list(placed.values()))
         if found is None:
-            raise BootError(_too_little(item.name, bank, fixed, floating, memory))
+            return placed, item.name
         placed[item.name] = found
-    return placed
+    return placed, None
 
 
 def _highest(bank: Window, item: Floating, used: list[Window]) -> Window | None:
@@ -69,17 +87,16 @@ def _highest(bank: Window, item: Floating, used: list[Window]) -> Window | None:
     return None
 
 
-def _too_little(
-    name: str, bank: Window, fixed: Mapping[str, Window], floating: Sequence[Floating], memory: int
-) -> str:
-    top = max((window.end for window in fixed.values()), default=bank.base)
-    need = top - bank.base
-    for item in floating:
-        need = (need + item.align - 1) // item.align * item.align + item.size
-    needed = (need + MIB - 1) // MIB
-    if needed * MIB <= memory:
-        return f"the {name} finds no place in the {bank.size // MIB}M of low memory: use a smaller initrd"
-    return f"the {name} does not fit into {memory // MIB}M of memory: use --memory {needed}M or more"
+def _enough(bank: Window, fixed: Mapping[str, Window], floating: Sequence[Floating]) -> int | None:
+    """Return how large the bank would have to be, in bytes: whole MiB; None if no size is enough."""
+    least = max((window.end for window in fixed.values()), default=bank.base) - bank.base
+    least += sum(item.size for item in floating)
+    # Alignment takes at most this much more.
+    most = least + sum(item.align for item in floating)
+    for size in range(least // MIB, most // MIB + 2):
+        if _arrange(Window(bank.base, size * MIB), fixed, floating)[1] is None:
+            return size * MIB
+    return None
 
 
 def _text(window: Window) -> str:

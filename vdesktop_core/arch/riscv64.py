@@ -54,19 +54,14 @@ def device_tree(layout: MachineLayout, platform: Platform, arguments: bytes, ini
     with tree.node(""):
         tree.cells("#address-cells", 2)
         tree.cells("#size-cells", 2)
+        tree.cells("interrupt-parent", _PLIC_PHANDLE)
         tree.strings("compatible", "vdesktop,riscv64")
         tree.strings("model", "virtio-desktop (riscv64)")
         add_chosen(tree, layout, arguments, initrd)
         add_memory(tree, layout.ram)
         _add_cpus(tree, layout, platform)
-        with tree.node("soc"):
-            tree.cells("#address-cells", 2)
-            tree.cells("#size-cells", 2)
-            tree.cells("interrupt-parent", _PLIC_PHANDLE)
-            tree.strings("compatible", "simple-bus")
-            tree.flag("ranges")
-            _add_plic(tree, layout, platform)
-            add_devices(tree, layout, SLOT_SIZE, lambda line: (line,))
+        _add_plic(tree, layout, platform)
+        add_devices(tree, layout, SLOT_SIZE, lambda line: (line,))
     return tree.finish()
 
 

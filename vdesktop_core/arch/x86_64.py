@@ -86,7 +86,7 @@ class X86Loader:
         if self._initrd is not None:
             floating.append(Floating("initrd", self._initrd.size, limit=self._setup.initrd_limit))
         places = place(
-            layout.ram[0], {**_DATA, "kernel": kernel}, floating, sum(bank.size for bank in layout.ram)
+            layout.ram[0], {"kernel": kernel, **_DATA}, floating, sum(bank.size for bank in layout.ram)
         )
         limit = min(self._setup.command_line_limit, _DATA["command_line"].size - 1)
         arguments = command_line(self._append, platform.append, limit)

@@ -23,7 +23,7 @@ def package_length(size: int) -> bytes:
 def segment(name: str) -> bytes:
     r"""Encode one NameSeg: four characters, or ``\`` and four for the root."""
     root, bare = (b"\\", name[1:]) if name.startswith("\\") else (b"", name)
-    padded = bare.ljust(4, "_")
+    padded = bare.ljust(4, "_") if bare else ""
     first_ok = padded[:1].isascii() and (padded[:1].isupper() or padded[:1] == "_")
     rest_ok = all(c.isascii() and (c.isupper() or c.isdigit() or c == "_") for c in padded)
     if len(padded) != 4 or not first_ok or not rest_ok:

@@ -28,6 +28,12 @@ MAGIC_OFFSET = 56
 # u32 code0, code1; u64 text_offset, image_size, flags; …
 _COMMON = struct.Struct("<IIQQQ")
 _FLAG_BIG_ENDIAN = 1
+#: Where the offset of the PE header lies, for kernels with an EFI stub.
+_PE_OFFSET = 60
+# PE signature, Machine, NumberOfSections, …, SizeOfOptionalHeader (PE Format, "COFF File Header")
+_COFF = struct.Struct("<4sHH12xHxx")
+# Name, VirtualSize, VirtualAddress, SizeOfRawData, PointerToRawData, …
+_SECTION = struct.Struct("<8sIIII16x")
 #: No supported kernel asks for more memory.
 _IMAGE_SIZE_LIMIT = 512 << 20
 
@@ -58,4 +64,21 @@ def parse_image(file: ImageFile) -> LinuxImage:
         )
     if text_offset % 4096 or text_offset > ALIGNMENT:
         raise BootError(f"{file.name}: its header has the text offset {text_offset:#x}: the file is corrupt")
+    _check_complete(file)
     return LinuxImage(file, text_offset, max(image_size, file.size))
+
+
+def _check_complete(file: ImageFile) -> None:
+    """Find out whether the file ends too early: only the PE header of the EFI stub tells the file's size."""
+    (offset,) = struct.unpack_from("<I", file.read(_PE_OFFSET, 4))
+    if offset < HEADER_SIZE or offset + _COFF.size > file.size:
+        return
+    signature, _, count, optional = _COFF.unpack(file.read(offset, _COFF.size))
+    if signature != b"PE\0\0":
+        return
+    table = file.read(offset + _COFF.size + optional, count * _SECTION.size)
+    for _, _, _, size, start in _SECTION.iter_unpack(table):
+        if start + size > file.size:
+            raise BootError(
+                f"{file.name}: truncated: it ends at byte {file.size}, its section at {start + size}"
+            )
