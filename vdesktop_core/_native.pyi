@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The compiled C core. Its functions and types are those of native/include/vdesktop/*.h."""
+# The compiled C core. Its functions and types are those of native/include/vdesktop/*.h.
 
 from typing import Any
 

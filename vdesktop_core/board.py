@@ -19,10 +19,10 @@ from vdesktop_core.arch.memory_map import SLOT_COUNT, memory_map, ram_banks
 from vdesktop_core.config import device_config
 from vdesktop_core.devices.base import Device, DeviceContext
 from vdesktop_core.devices.console.port import open_console
-from vdesktop_core.errors import BackendError, ConfigError
+from vdesktop_core.errors import ConfigError
 from vdesktop_core.host import Host
-from vdesktop_core.hypervisor import Capability, VmSpec
-from vdesktop_core.interrupt import Doorbell, IrqLine
+from vdesktop_core.hypervisor import VmSpec
+from vdesktop_core.interrupt import IrqLine
 from vdesktop_core.iothread import IoThread
 from vdesktop_core.memory import GuestMemory, MemoryRegion
 from vdesktop_core.transport.mmio import MmioSlot
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from vdesktop_core.config import MachineConfig
     from vdesktop_core.devices.base import DeviceConfig, DeviceType
-    from vdesktop_core.hypervisor import Hypervisor, Probe, VirtualMachine
+    from vdesktop_core.hypervisor import Hypervisor, VirtualMachine
 
 log = logging.getLogger(__name__)
 #: Slot 0 is the place of virtio-power, on every architecture.
@@ -106,7 +106,6 @@ class Board:
         config: the machine.
         plugins: what is installed.
         hypervisor: the chosen backend, already probed.
-        found: its probe.
         call_soon: runs a function on the control loop, from any thread.
 
     Raises:
@@ -118,7 +117,6 @@ class Board:
         config: MachineConfig,
         plugins: Plugins,
         hypervisor: Hypervisor,
-        found: Probe,
         call_soon: Callable[[Callable[[], Any]], None],
     ) -> None:
         self.config = config
@@ -140,7 +138,7 @@ class Board:
             )
             self._map_ram()
             self.io_thread = stack.enter_context(contextlib.closing(IoThread(self.host.native, "vd-io")))
-            self._make_slots(stack, Capability.DOORBELL_FD in found.capabilities)
+            self._make_slots(stack)
             self._make_devices(stack, plugins, call_soon)
             self._make_uart(stack, plugins)
             self.boot = stack.enter_context(contextlib.closing(Boot(self._boot_source(), config.arch)))
@@ -158,7 +156,7 @@ class Board:
             self.vm.map_memory(bank.base, region)
         self.memory.on_written(self.vm.written_hook())
 
-    def _make_slots(self, stack: contextlib.ExitStack, doorbells: bool) -> None:
+    def _make_slots(self, stack: contextlib.ExitStack) -> None:
         recommended = memory_map(self.config.arch)
         lines = self.vm.platform().interrupt_controller.lines
         self.layout_slots: list[SlotLayout] = []
@@ -166,12 +164,11 @@ class Board:
             line = recommended.line(index, lines)
             window = recommended.slot(index)
             irq = IrqLine(line, self.vm.irq_line(line))
-            slot = MmioSlot(self.host.native, index, irq, self.event_fd)
+            slot = MmioSlot(self.host.native, index, irq.native, self.event_fd)
             stack.callback(slot.close)
             self.vm.add_mmio(window.base, window.size, slot.io)
             self.slots.append(slot)
             self.layout_slots.append(SlotLayout(index, window.base, line))
-        self._doorbells = doorbells
 
     def _make_devices(
         self, stack: contextlib.ExitStack, plugins: Plugins, call_soon: Callable[[Callable[[], Any]], None]
@@ -194,14 +191,7 @@ class Board:
             self.slots[index].attach(device.native)
             stack.callback(self.slots[index].detach)
             self.devices[index] = device
-            if self._doorbells:
-                self._ring_by_fd(index)
             log.debug("slot %d: %s (%s)", index, name, kind.name)
-
-    def _ring_by_fd(self, index: int) -> None:
-        base = self.layout_slots[index].base
-        for bell in self.slots[index].doorbells():
-            self.vm.add_doorbell(base + bell.address, bell.width, bell.value, bell.fd)
 
     def _make_uart(self, stack: contextlib.ExitStack, plugins: Plugins) -> None:
         self.uart_layout: UartLayout | None = None
@@ -264,6 +254,3 @@ class Board:
         if hasattr(self, "_stack"):
             self.vm.stop()
             self._stack.close()
-
-
-__all__ = ["BackendError", "Board", "Doorbell", "Plugins", "device_names", "place_devices"]

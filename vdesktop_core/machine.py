@@ -124,9 +124,7 @@ class Machine:
         )
         self._ended = loop.create_future()
         self._loop = loop
-        board = Board(
-            self.config, plugins, hypervisor, selection.probe(hypervisor), loop.call_soon_threadsafe
-        )
+        board = Board(self.config, plugins, hypervisor, loop.call_soon_threadsafe)
         try:
             board.load_guest()
             loop.add_reader(board.event_fd, board.dispatch_events)
