@@ -22,7 +22,7 @@ from vdesktop_core.devices.console.port import open_console
 from vdesktop_core.errors import ConfigError
 from vdesktop_core.host import Host
 from vdesktop_core.hypervisor import VmSpec
-from vdesktop_core.interrupt import IrqLine
+from vdesktop_core.interrupt import IrqLine, SharedLine
 from vdesktop_core.iothread import IoThread
 from vdesktop_core.memory import GuestMemory, MemoryRegion
 from vdesktop_core.transport.mmio import MmioSlot
@@ -30,6 +30,7 @@ from vdesktop_core.transport.mmio import MmioSlot
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from vdesktop_core.arch.memory_map import MemoryMap
     from vdesktop_core.config import MachineConfig
     from vdesktop_core.devices.base import DeviceConfig, DeviceType
     from vdesktop_core.hypervisor import Hypervisor, VirtualMachine
@@ -158,17 +159,31 @@ class Board:
 
     def _make_slots(self, stack: contextlib.ExitStack) -> None:
         recommended = memory_map(self.config.arch)
-        lines = self.vm.platform().interrupt_controller.lines
+        available = self.vm.platform().interrupt_controller.lines
         self.layout_slots: list[SlotLayout] = []
-        for index in range(SLOT_COUNT):
-            line = recommended.line(index, lines)
+        for index, irq in enumerate(self._slot_lines(stack, recommended, available)):
             window = recommended.slot(index)
-            irq = IrqLine(line, self.vm.irq_line(line))
             slot = MmioSlot(self.host.native, index, irq.native, self.event_fd)
             stack.callback(slot.close)
             self.vm.add_mmio(window.base, window.size, slot.io)
             self.slots.append(slot)
-            self.layout_slots.append(SlotLayout(index, window.base, line))
+            self.layout_slots.append(SlotLayout(index, window.base, irq.line))
+
+    def _slot_lines(
+        self, stack: contextlib.ExitStack, recommended: MemoryMap, available: range
+    ) -> list[IrqLine]:
+        """Return each slot's interrupt line: its own, or an input of a shared one where lines are few."""
+        numbers = [recommended.line(index, available) for index in range(SLOT_COUNT)]
+        lines = {number: IrqLine(number, self.vm.irq_line(number)) for number in set(numbers)}
+        shares: dict[int, SharedLine] = {}
+        for number, line in lines.items():
+            if (sharers := numbers.count(number)) > 1:
+                shares[number] = SharedLine(self.host.native, line, sharers)
+                stack.callback(shares[number].close)
+        return [
+            shares[number].input(numbers[:index].count(number)) if number in shares else lines[number]
+            for index, number in enumerate(numbers)
+        ]
 
     def _make_devices(
         self, stack: contextlib.ExitStack, plugins: Plugins, call_soon: Callable[[Callable[[], Any]], None]
