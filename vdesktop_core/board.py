@@ -230,8 +230,7 @@ class Board:
         boot = self.config.boot
         if not boot.kernel:
             raise ConfigError("no kernel: give --kernel FILE, or kernel = … under [boot] in the machine file")
-        append = " ".join(word for word in (boot.append, *self.vm.platform().append) if word)
-        return BootSource(Path(boot.kernel), Path(boot.initrd) if boot.initrd else None, append)
+        return BootSource(Path(boot.kernel), Path(boot.initrd) if boot.initrd else None, boot.append)
 
     def load_guest(self) -> None:
         """Put kernel, initrd and tables into memory and set the boot CPU's entry state."""

@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import os
 import struct
-import tempfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +32,6 @@ CACHE_LIMIT = 512 << 20
 _HEADER = struct.Struct("<8sQI12x")
 _MAGIC = b"VDIMAGE1"
 _SUFFIX = ".image"
-_CHUNK = 256 << 10
 
 
 def cache_directory() -> Path:
@@ -55,17 +53,23 @@ def unpacked(file: ImageFile, offset: int, size: int, *, size_word: bool = False
     Raises:
         BootError: the data are corrupt, or there is nowhere to put them.
     """
-    data = file.read(offset, size)
-    key = hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256()
+    for piece in file.pieces(offset, size):
+        digest.update(piece)
     try:
-        path = cache_directory() / f"{key}{_SUFFIX}"
+        directory = cache_directory()
     except RuntimeError:  # no home directory
-        return _in_memory(file, data, size_word=size_word)
-    if (found := _lookup(path, file.name)) is not None:
+        return _in_memory(file, file.read(offset, size), size_word=size_word)
+    if (found := _lookup(_entry(directory, digest), file.name)) is not None:
         return found
+    import tempfile
+
+    data = file.read(offset, size)
+    # The file may have changed since: the entry's name belongs to what is unpacked.
+    path = _entry(directory, hashlib.sha256(data))
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd, temporary = tempfile.mkstemp(dir=directory, prefix=".new-")
     except OSError:
         return _in_memory(file, data, size_word=size_word)
     try:
@@ -79,8 +83,12 @@ def unpacked(file: ImageFile, offset: int, size: int, *, size_word: bool = False
         os.close(fd)
         _remove(temporary)
         raise
-    _shrink(path.parent, keep=path)
+    _shrink(directory, keep=path)
     return ImageFile(fd, file.name, length, _HEADER.size)
+
+
+def _entry(directory: Path, digest: hashlib._Hash) -> Path:
+    return directory / f"{digest.hexdigest()}{_SUFFIX}"
 
 
 def _in_memory(file: ImageFile, data: bytes, *, size_word: bool) -> ImageFile:
@@ -126,7 +134,7 @@ def _lookup(path: Path, name: str) -> ImageFile | None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, BootError):
         length = _verified_size(fd)
         if length is not None:
             with contextlib.suppress(OSError):
@@ -144,14 +152,9 @@ def _verified_size(fd: int) -> int | None:
     magic, length, checksum = _HEADER.unpack(header)
     if magic != _MAGIC or os.fstat(fd).st_size != _HEADER.size + length:
         return None
-    buffer = memoryview(bytearray(_CHUNK))
-    offset, found = 0, 0
-    while offset < length:
-        count = os.preadv(fd, [buffer], _HEADER.size + offset)
-        if count == 0:
-            return None
-        found = zlib.crc32(buffer[:count], found)
-        offset += count
+    found = 0
+    for piece in ImageFile(fd, "", length, _HEADER.size).pieces(0, length):
+        found = zlib.crc32(piece, found)
     return length if found == checksum else None
 
 

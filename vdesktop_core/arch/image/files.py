@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vdesktop_core.errors import BootError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from vdesktop_core.arch.boot import WritableMemory
@@ -64,10 +65,7 @@ class ImageFile:
         Raises:
             BootError: the range is not in the file.
         """
-        if offset < 0 or size < 0 or offset + size > self.size:
-            raise BootError(
-                f"{self.name}: truncated: it ends at byte {self.size}, {offset + size} are needed"
-            )
+        self._check(offset, size)
         data = bytearray(size)
         self._read_into(memoryview(data), offset)
         return bytes(data)
@@ -76,6 +74,21 @@ class ImageFile:
         """Return the first ``size`` bytes, or all where there are fewer."""
         return self.read(0, min(size, self.size))
 
+    def pieces(self, offset: int, size: int) -> Iterator[memoryview]:
+        """Yield a range in pieces; each is valid until the next.
+
+        Raises:
+            BootError: the range is not in the file (any more).
+        """
+        self._check(offset, size)
+        buffer = memoryview(bytearray(min(size, _CHUNK)))
+        done = 0
+        while done < size:
+            piece = buffer[: min(size - done, _CHUNK)]
+            self._read_into(piece, offset + done)
+            yield piece
+            done += len(piece)
+
     def copy_to(self, memory: WritableMemory, gpa: int, offset: int = 0, size: int | None = None) -> None:
         """Copy a range (default: to the end) into guest memory.
 
@@ -83,24 +96,20 @@ class ImageFile:
             BootError: the range is not in the file (any more).
             GuestMemoryError: the destination is not memory.
         """
-        size = self.size - offset if size is None else size
-        if offset < 0 or size < 0 or offset + size > self.size:
-            raise BootError(
-                f"{self.name}: truncated: it ends at byte {self.size}, {offset + size} are needed"
-            )
-        buffer = memoryview(bytearray(min(size, _CHUNK)))
-        done = 0
-        while done < size:
-            part = buffer[: min(size - done, _CHUNK)]
-            self._read_into(part, offset + done)
-            memory.write(gpa + done, part)
-            done += len(part)
+        for piece in self.pieces(offset, self.size - offset if size is None else size):
+            memory.write(gpa, piece)
+            gpa += len(piece)
 
     def close(self) -> None:
         """Close the file. Idempotent."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _check(self, offset: int, size: int) -> None:
+        end = offset + size
+        if offset < 0 or size < 0 or end > self.size:
+            raise BootError(f"{self.name}: truncated: it ends at byte {self.size}, {end} are needed")
 
     def _read_into(self, view: memoryview, offset: int) -> None:
         done = 0
