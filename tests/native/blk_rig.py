@@ -3,19 +3,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from split_driver import FREE, Rig
 
 from vdesktop_core._native import ffi, lib
+from vdesktop_core.host import Host
 from vdesktop_core.iothread import IoThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES = 0, 1, 4, 8, 11, 13
 OK, IOERR, UNSUPP = 0, 1, 2
 UNTOUCHED = 0xEE
+SERIAL = b"serial-0123456789abc"
 F_RO, F_FLUSH, F_CONFIG_WCE, F_MQ, F_DISCARD, F_WRITE_ZEROES = (1 << bit for bit in (5, 9, 11, 12, 13, 14))
 
 
@@ -130,3 +137,99 @@ def file_store(host: int, path: Path, *, read_only: bool = False, direct: bool =
     )
     assert store != ffi.NULL, os.strerror(-failure[0])
     return store
+
+
+@contextmanager
+def file_disk(path: Path, *, read_only: bool = False, direct: bool = False, **options: Any) -> Iterator[Disk]:
+    """A disk over a file; not started."""
+    host = Host()
+    disk = Disk(file_store(host.native, path, read_only=read_only, direct=direct), **options)
+    try:
+        yield disk
+    finally:
+        disk.free()
+        host.close()
+
+
+class StubStore:
+    """A store in Python, which records what is asked of it and fails or waits on demand.
+
+    ``volatile`` is what was written, ``stable`` what a flush has made durable.
+    """
+
+    def __init__(self, size: int = 1 << 20) -> None:
+        self.volatile = bytearray(size)
+        self.stable = bytearray(size)
+        self.calls: list[tuple[Any, ...]] = []
+        #: Called with the operation and its offset, on the calling native thread; may wait.
+        self.before: Callable[[str, int], int] = lambda _op, _offset: 0
+        self._keep = [
+            ffi.callback(
+                "int(struct vd_blk_store *, struct vd_iov *, uint32_t, uint64_t, uint32_t)", self._readv
+            ),
+            ffi.callback(
+                "int(struct vd_blk_store *, struct vd_iov *, uint32_t, uint64_t, uint32_t)", self._writev
+            ),
+            ffi.callback("int(struct vd_blk_store *, uint32_t)", self._flush),
+            ffi.callback("int(struct vd_blk_store *, uint64_t, uint64_t)", self._discard),
+            ffi.callback("int(struct vd_blk_store *, uint64_t, uint64_t, bool)", self._write_zeroes),
+            ffi.callback("void(struct vd_blk_store *)", lambda _store: self.calls.append(("close",))),
+        ]
+        names = ("readv", "writev", "flush", "discard", "write_zeroes", "close")
+        values = dict(zip(names, self._keep, strict=True))
+        self.native = ffi.new("struct vd_blk_store *", {"size": size, "block_size": 512, **values})
+
+    def _readv(self, _store: Any, iov: Any, n: int, offset: int, flags: int) -> int:
+        if flags & lib.VD_BLK_NOWAIT:
+            return -errno.EAGAIN
+        if error := self.before("read", offset):
+            return error
+        self.calls.append(("read", offset))
+        for i in range(n):
+            ffi.memmove(iov[i].base, bytes(self.volatile[offset : offset + iov[i].len]), iov[i].len)
+            offset += iov[i].len
+        return 0
+
+    def _writev(self, _store: Any, iov: Any, n: int, offset: int, flags: int) -> int:
+        if flags & lib.VD_BLK_NOWAIT:
+            return -errno.EAGAIN
+        if error := self.before("write", offset):
+            return error
+        self.calls.append(("write", offset))
+        for i in range(n):
+            self.volatile[offset : offset + iov[i].len] = ffi.buffer(iov[i].base, iov[i].len)[:]
+            offset += iov[i].len
+        return 0
+
+    def _flush(self, _store: Any, flags: int) -> int:
+        if flags & lib.VD_BLK_NOWAIT:
+            return -errno.EAGAIN
+        snapshot = bytes(self.volatile)
+        if error := self.before("flush", 0):
+            return error
+        self.stable[:] = snapshot
+        self.calls.append(("flush",))
+        return 0
+
+    def _discard(self, _store: Any, offset: int, length: int) -> int:
+        if error := self.before("discard", offset):
+            return error
+        self.calls.append(("discard", offset, length))
+        return 0
+
+    def _write_zeroes(self, _store: Any, offset: int, length: int, unmap: bool) -> int:
+        if error := self.before("write_zeroes", offset):
+            return error
+        self.calls.append(("write_zeroes", offset, length, bool(unmap)))
+        self.volatile[offset : offset + length] = bytes(length)
+        return 0
+
+
+@contextmanager
+def stub_disk(store: StubStore, **options: Any) -> Iterator[Disk]:
+    """A disk over a stub; not started."""
+    disk = Disk(store.native, **options)
+    try:
+        yield disk
+    finally:
+        disk.free(store=False)
