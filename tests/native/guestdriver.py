@@ -144,13 +144,13 @@ class DeviceQueue:
             ffi.cast("struct vd_host *", host), ffi.cast("struct vd_mem *", memory.native)
         )
 
-    def start(self, driver: Driver, **options: Any) -> int:
+    def start(self, ring: Driver, /, **options: Any) -> int:
         config = {
-            "size": driver.size,
-            "desc": driver.desc,
-            "driver": driver.driver,
-            "device": driver.device,
-            "packed": driver.packed,
+            "size": ring.size,
+            "desc": ring.desc,
+            "driver": ring.driver,
+            "device": ring.device,
+            "packed": ring.packed,
             "indirect": True,
             "event_idx": True,
         }

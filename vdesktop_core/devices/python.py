@@ -225,20 +225,18 @@ class PythonDevice(Device):
         if news >> lib.VD_BATCH_RESET & 1:
             self._failed = False
             self._call(self.reset)
-        if news >> lib.VD_BATCH_DRIVER_OK & 1:
+        if news >> lib.VD_BATCH_DRIVER_OK & 1 and not self._failed:
             self._call(self.driver_ok)
-        if news >> lib.VD_BATCH_CONFIG_WRITTEN & 1:
+        if news >> lib.VD_BATCH_CONFIG_WRITTEN & 1 and not self._failed:
             self._call(self.config_written)
         for queue in self._queues:
-            if news >> queue.index & 1:
+            if news >> queue.index & 1 and not self._failed:
                 queue.enter()
                 self._call(self.serve, queue)
                 queue.leave()
 
     def _call(self, method: Any, *args: Queue) -> None:
         """Call a method of the device's. What it raises stops this device only."""
-        if self._failed:
-            return
         generation = lib.vd_batch_generation(self._batch)
         try:
             method(*args)

@@ -174,7 +174,9 @@ uint32_t vd_batch_drain(struct vd_batch *b, uint16_t queue, struct vd_batch_chai
     uint32_t got = 0;
     int error = 0;
     vd_lock(&b->lock, dev->host);
-    if (queue < dev->n_queues && b->running && b->queue[queue].ready) {
+    /* A queue that broke has been reported; it starts anew with a reset. */
+    if (queue < dev->n_queues && b->running && b->queue[queue].ready &&
+        !vd_queue_error(dev->queue[queue])) {
         struct batch_queue *q = &b->queue[queue];
         struct vd_queue *ring = dev->queue[queue];
         struct vd_chain chain = {.iov = b->iov, .gpa = b->gpa};

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""The checked map of guest memory."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import RAM, RAM_SIZE, ROM
+
+from vdesktop_core._native import ffi, lib
+from vdesktop_core.errors import GuestMemoryError
+from vdesktop_core.memory import GuestMemory, MemoryRegion
+
+BORDER = RAM + RAM_SIZE // 2 + 0x1000
+
+
+def test_read_across_regions_returns_bytes_of_both(memory: GuestMemory) -> None:
+    memory.write(BORDER - 3, b"abcdef")
+    assert memory.read(BORDER - 3, 6) == b"abcdef"
+    assert memory.read(BORDER, 3) == b"def"
+
+
+@pytest.mark.parametrize(
+    ("gpa", "size"),
+    [(RAM - 1, 2), (RAM + RAM_SIZE - 1, 2), (0, 1), ((1 << 64) - 1, 1), ((1 << 64) - 1, 16), (ROM + 4090, 7)],
+)
+def test_read_outside_of_memory_is_refused(memory: GuestMemory, gpa: int, size: int) -> None:
+    with pytest.raises(GuestMemoryError, match="is not memory"):
+        memory.read(gpa, size)
+    assert lib.vd_mem_ptr(memory._mem, gpa, size, False) == ffi.NULL
+
+
+@pytest.mark.parametrize("size", [1 << 40, (1 << 64) - 1, (1 << 64) - RAM])
+def test_ptr_of_huge_length_is_refused(memory: GuestMemory, size: int) -> None:
+    assert lib.vd_mem_ptr(memory._mem, RAM, size, False) == ffi.NULL
+
+
+def test_write_to_readonly_region_is_refused(memory: GuestMemory) -> None:
+    assert memory.read(ROM, 1) == b"\0"
+    with pytest.raises(GuestMemoryError, match="not writable"):
+        memory.write(ROM, b"x")
+    assert memory.read(ROM, 1) == b"\0"
+
+
+def test_ptr_across_regions_is_refused_although_all_is_memory(memory: GuestMemory) -> None:
+    assert lib.vd_mem_ptr(memory._mem, BORDER - 8, 8, True) != ffi.NULL
+    assert lib.vd_mem_ptr(memory._mem, BORDER - 8, 9, True) == ffi.NULL
+
+
+def test_ptr_of_no_bytes_is_refused(memory: GuestMemory) -> None:
+    assert lib.vd_mem_ptr(memory._mem, RAM, 0, False) == ffi.NULL
+
+
+@pytest.mark.parametrize("gpa", [RAM, RAM - 0x1000, RAM + 0x1000, RAM + RAM_SIZE - 0x1000])
+def test_add_overlapping_region_is_refused(memory: GuestMemory, gpa: int) -> None:
+    region = MemoryRegion("over", 0x2000)
+    with pytest.raises(GuestMemoryError, match="File exists"):
+        memory.add(gpa, region)
+    region.close()
+
+
+def test_add_region_round_the_end_of_the_address_space_is_refused(memory: GuestMemory) -> None:
+    region = MemoryRegion("end", 0x2000)
+    with pytest.raises(GuestMemoryError, match="Invalid argument"):
+        memory.add((1 << 64) - 0x1000, region)
+    memory.add((1 << 64) - 0x2000, region)
+    memory.write((1 << 64) - 1, b"z")
+    assert memory.read((1 << 64) - 1, 1) == b"z"
+    with pytest.raises(GuestMemoryError):
+        memory.read((1 << 64) - 1, 2)
+
+
+def test_add_more_regions_than_the_map_holds_is_refused(memory: GuestMemory) -> None:
+    room = lib.VD_MEM_MAX_REGIONS - len(memory.regions)
+    for i in range(room):
+        memory.add(i * 0x2000, MemoryRegion("many", 0x1000))
+    extra = MemoryRegion("extra", 0x1000)
+    with pytest.raises(GuestMemoryError, match="No space"):
+        memory.add(room * 0x2000, extra)
+    extra.close()
+
+
+def test_remove_region_makes_its_addresses_unmapped(memory: GuestMemory) -> None:
+    memory.remove(ROM).close()
+    with pytest.raises(GuestMemoryError):
+        memory.read(ROM, 1)
+    with pytest.raises(GuestMemoryError):
+        memory.remove(ROM)
+
+
+def test_write_tells_the_written_hook_what_was_written(memory: GuestMemory) -> None:
+    seen = []
+    hook = ffi.callback("void(void *, uint64_t, uint64_t)", lambda _, gpa, size: seen.append((gpa, size)))
+    written = ffi.new("struct vd_written *", {"fn": hook})
+    memory.on_written(int(ffi.cast("uintptr_t", written)))
+    memory.write(RAM + 5, b"abc")
+    memory.on_written(0)
+    memory.write(RAM + 6, b"abc")
+    assert seen == [(RAM + 5, 3)]
