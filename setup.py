@@ -6,5 +6,6 @@ from setuptools import setup
 setup(
     cffi_modules=[
         "vdesktop_core/native/build_ffi.py:ffi",
+        "backends/tcg/build_tcg.py:ffi",
     ],
 )

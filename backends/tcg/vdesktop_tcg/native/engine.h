@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tcg.h"
 #include "vdesktop/abi.h"
 
 #define TCG_VCPUS_MAX 8u
@@ -38,13 +39,14 @@ struct tcg_vcpu;
  * an architecture part uses are declared beside that part. */
 struct tcg_layout {
     struct {
-        uint32_t cpu, tcg_ctx, nested_level, invalid_error;
+        uint32_t cpu, nested_level, invalid_error, skip_sync_pc_on_exit;
     } uc;
     struct {
         uint32_t exit_request, cflags_next_tb, interrupt_request, env_ptr, icount_decr_ptr, tb_jmp_cache, breakpoints,
-            watchpoints, opaque, cpu_index, halted, exception_index, uc, cc;
+            watchpoints, opaque, cpu_index, halted, exception_index, uc, cc, tcg_exit_req;
     } cpu;                                /* struct CPUState */
     uint32_t neg, env, cpu_size;          /* in, and size of, struct ArchCPU */
+    uint32_t tcg_uc;                      /* `uc` in TCGContext */
     uint32_t tlb_f;                       /* fast part, in CPUTLB */
     uint32_t mmu_modes;                   /* NB_MMU_MODES */
     uint32_t page_bits_min;               /* TARGET_PAGE_BITS_MIN: TLB flags lie below it */
@@ -78,6 +80,7 @@ struct tcg_arch_ops {
     void *symbol_table;               /* where `symbols` are stored */
     const struct tcg_rebind *rebinds; /* ends with a NULL name; optional */
     size_t vm_size, vcpu_size;        /* of the part's own state, zeroed at creation */
+    uint64_t timer_hz;                /* ticks a second of the guest's clock */
     uint32_t lines;                   /* interrupt lines 0 … lines-1 */
 
     /* The engine is open and initialised and all vCPUs exist: set hooks, map
@@ -118,9 +121,6 @@ struct tcg_vcpu {
     void *arch; /* vcpu_size bytes, the architecture part's */
     uint64_t deadline; /* of its own timers; TCG_NEVER: none */
 };
-
-/* Values of hypervisor.ExitReason. */
-enum tcg_exit { TCG_EXIT_NONE, TCG_EXIT_SHUTDOWN, TCG_EXIT_RESET, TCG_EXIT_CRASH, TCG_EXIT_ERROR };
 
 /* What an architecture part may call, on the vCPU thread only. */
 

@@ -4,8 +4,6 @@
  * This is the backend's only process-wide state: a library is a process-wide
  * thing. */
 #define _GNU_SOURCE
-#include "library.h"
-
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
@@ -17,7 +15,6 @@
 #define VERSION_MAJOR 2u
 #define VERSION_MINOR 1u
 #define VERSION_PATCH 4u
-#define ARCHES 3
 
 static struct {
     pthread_mutex_t lock;
@@ -26,7 +23,7 @@ static struct {
     struct {
         bool done;
         struct tcg_fns fns;
-    } arch[ARCHES];
+    } arch[TCG_ARCHES_MAX];
 } library = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static const struct tcg_symbol uc_symbols[] = {
@@ -46,8 +43,8 @@ static const struct tcg_symbol uc_symbols[] = {
 
 static const struct tcg_symbol fns_symbols[] = {
     {"cpu_exec", offsetof(struct tcg_fns, cpu_exec)},
+    {"cpu_loop_exit", offsetof(struct tcg_fns, cpu_loop_exit)},
     {"cpu_loop_exit_restore", offsetof(struct tcg_fns, cpu_loop_exit_restore)},
-    {"tcg_tb_lookup", offsetof(struct tcg_fns, tcg_tb_lookup)},
     {"tb_invalidate_phys_range", offsetof(struct tcg_fns, tb_invalidate_phys_range)},
     {"tlb_init", offsetof(struct tcg_fns, tlb_init)},
     {"tlb_flush", offsetof(struct tcg_fns, tlb_flush)},
@@ -59,6 +56,8 @@ static void *find(const char *name, const char *suffix, char *error, size_t size
     char full[128];
     snprintf(full, sizeof full, "%s%s", name, suffix);
     void *p = dlsym(library.handle, full);
+    if (!p) /* one for all architectures */
+        p = dlsym(library.handle, name);
     if (!p)
         snprintf(error, size,
                  "this libunicorn has no function %s: install the pinned wheel (pip install unicorn==2.1.4)", full);
@@ -135,32 +134,30 @@ static int rebind_all(const struct tcg_rebind *rebinds, const char *suffix, char
     return 0;
 }
 
-static int arch_slot(const struct tcg_arch_ops *ops) {
-    static const struct tcg_arch_ops *const known[ARCHES] = TCG_ARCHES;
-    for (int i = 0; i < ARCHES; i++)
-        if (known[i] == ops)
-            return i;
-    return -1;
+static int bind_arch(const struct tcg_arch_ops *ops, uint32_t index, char *error, size_t size) {
+    struct tcg_fns *fns = &library.arch[index].fns;
+    struct tcg_rebind rebinds[TCG_ENGINE_REBINDS];
+    fns->layout = ops->layout;
+    tcg_engine_rebinds(index, fns, rebinds);
+    if (find_all(fns_symbols, ops->suffix, fns, error, size) != 0 ||
+        find_all(ops->symbols, ops->suffix, ops->symbol_table, error, size) != 0 ||
+        rebind_all(rebinds, ops->suffix, error, size) != 0 ||
+        rebind_all(ops->rebinds, ops->suffix, error, size) != 0)
+        return -1;
+    library.arch[index].done = true;
+    return 0;
 }
 
 const struct tcg_fns *tcg_library_arch(const struct tcg_arch_ops *ops, char *error, size_t size) {
     const struct tcg_fns *result = NULL;
-    int slot = arch_slot(ops);
+    uint32_t index = 0;
+    while (tcg_arches[index] != ops)
+        index++;
     pthread_mutex_lock(&library.lock);
-    if (!library.handle || slot < 0) {
+    if (!library.handle)
         snprintf(error, size, "libunicorn is not loaded");
-    } else if (library.arch[slot].done) {
-        result = &library.arch[slot].fns;
-    } else {
-        struct tcg_fns *fns = &library.arch[slot].fns;
-        if (find_all(fns_symbols, ops->suffix, fns, error, size) == 0 &&
-            find_all(ops->symbols, ops->suffix, ops->symbol_table, error, size) == 0 &&
-            rebind_all(tcg_engine_rebinds(ops, fns), ops->suffix, error, size) == 0 &&
-            rebind_all(ops->rebinds, ops->suffix, error, size) == 0) {
-            library.arch[slot].done = true;
-            result = fns;
-        }
-    }
+    else if (library.arch[index].done || bind_arch(ops, index, error, size) == 0)
+        result = &library.arch[index].fns;
     pthread_mutex_unlock(&library.lock);
     return result;
 }

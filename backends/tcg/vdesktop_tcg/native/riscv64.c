@@ -181,6 +181,7 @@ const struct tcg_arch_ops tcg_arch_riscv64 = {
     .symbol_table = &rv_library,
     .rebinds = rv_rebinds,
     .vm_size = sizeof(struct rv_vm),
+    .timer_hz = RV_TIMEBASE_HZ,
     .lines = TCG_PLIC_SOURCES,
     .vm_init = vm_init,
     .vm_fini = vm_fini,

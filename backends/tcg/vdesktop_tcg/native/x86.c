@@ -202,6 +202,7 @@ const struct tcg_arch_ops tcg_arch_x86_64 = {
     .rebinds = rebinds,
     .vm_size = sizeof(struct x86_vm),
     .vcpu_size = sizeof(struct x86_vcpu),
+    .timer_hz = X86_TSC_HZ,
     .lines = IOAPIC_PINS,
     .vm_init = vm_init,
     .vm_reset = vm_reset,

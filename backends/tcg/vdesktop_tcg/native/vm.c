@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ * Creation, memory, life cycle and destruction of a VM. */
+#define _POSIX_C_SOURCE 200809L
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "priv.h"
+#include "threads.h"
+
+/* unicorn.h of 2.1.4 */
+#define UC_CTL_WRITE(type, n)  ((uint32_t)(type) | ((uint32_t)(n) << 26) | (1u << 30))
+#define UC_CTL_UC_PAGE_SIZE    1
+#define UC_CTL_UC_USE_EXITS    4
+#define UC_CTL_CPU_MODEL       7
+#define UC_CTL_TCG_BUFFER_SIZE 13
+#define UC_HOOK_INTR           (1 << 0)
+#define UC_HOOK_INSN_INVALID   (1 << 14)
+#define UC_PROT_ALL            7u
+
+/* Translations of a booting kernel and its user space. A small buffer is
+ * flushed whole again and again; pages of it that are not used cost nothing. */
+#define TRANSLATION_BUFFER (32u << 20)
+
+void *tcg_vm_arch(struct tcg_vm *vm) {
+    return vm->arch;
+}
+
+struct uc_struct *tcg_vm_uc(struct tcg_vm *vm) {
+    return vm->uc;
+}
+
+uint32_t tcg_vm_vcpus(const struct tcg_vm *vm) {
+    return vm->n_vcpus;
+}
+
+struct tcg_vcpu *tcg_vm_vcpu(struct tcg_vm *vm, uint32_t index) {
+    return index < vm->n_vcpus ? &vm->vcpu[index] : NULL;
+}
+
+struct tcg_vcpu *tcg_vm_current(struct tcg_vm *vm) {
+    return vm->current;
+}
+
+struct tcg_vcpu *tcg_vcpu_of_cs(const void *cs) {
+    /* CPUState.opaque: the library leaves it NULL. The same on all architectures. */
+    return TCG_FIELD(cs, tcg_layout_aarch64.cpu.opaque, struct tcg_vcpu *);
+}
+
+struct tcg_vm *tcg_vm_of_uc(const void *uc) {
+    const void *cs = TCG_FIELD(uc, tcg_layout_aarch64.uc.cpu, const void *);
+    const struct tcg_vcpu *vcpu = cs ? tcg_vcpu_of_cs(cs) : NULL;
+    return vcpu ? vcpu->vm : NULL;
+}
+
+/* Which VM this thread works for: replaced functions of the library know their
+ * environment only. */
+static _Thread_local struct tcg_vm *working_for;
+
+void tcg_work_for(struct tcg_vm *vm) {
+    working_for = vm;
+}
+
+struct tcg_vcpu *tcg_vcpu_of_env(const void *env) {
+    struct tcg_vm *vm = working_for;
+    if (!vm)
+        return NULL;
+    if (vm->current->env == env)
+        return vm->current;
+    for (uint32_t i = 0; i < vm->n_vcpus; i++)
+        if (vm->vcpu[i].env == env)
+            return &vm->vcpu[i];
+    return NULL;
+}
+
+int64_t tcg_vm_option(struct tcg_vm *vm, const char *name, int64_t otherwise) {
+    size_t length = strlen(name);
+    for (const char *at = vm->options; at && *at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL)
+        if (strncmp(at, name, length) == 0 && at[length] == '=')
+            return strtoll(at + length + 1, NULL, 0);
+    return otherwise;
+}
+
+uint64_t *tcg_vm_counter(struct tcg_vm *vm, const char *name) {
+    uint32_t i = 0;
+    while (i < vm->n_counters && strcmp(vm->counter[i].name, name) != 0)
+        i++;
+    if (i == vm->n_counters && i + 1 < TCG_COUNTERS_MAX)
+        snprintf(vm->counter[vm->n_counters++].name, sizeof vm->counter[i].name, "%s", name);
+    return &vm->counter[i].value;
+}
+
+int tcg_vm_counter_at(struct tcg_vm *vm, uint32_t index, char *name, size_t size, uint64_t *value) {
+    const struct {
+        const char *name;
+        uint64_t value;
+    } shared[] = {{"kicks", atomic_load(&vm->kicks)},
+                  {"alarms", atomic_load(&vm->alarms)},
+                  {"line_changes", atomic_load(&vm->line_changes)}};
+    const uint32_t n_shared = sizeof shared / sizeof *shared;
+    if (index >= n_shared + vm->n_counters)
+        return -ENOENT;
+    const char *from = index < n_shared ? shared[index].name : vm->counter[index - n_shared].name;
+    *value = index < n_shared ? shared[index].value : vm->counter[index - n_shared].value;
+    snprintf(name, size, "%s", from);
+    return 0;
+}
+
+static void name_counters(struct tcg_vm *vm) {
+    vm->count.slices = tcg_vm_counter(vm, "slices");
+    vm->count.run_ns = tcg_vm_counter(vm, "run_ns");
+    vm->count.idle_ns = tcg_vm_counter(vm, "idle_ns");
+    vm->count.mmio = tcg_vm_counter(vm, "mmio");
+    vm->count.pio = tcg_vm_counter(vm, "pio");
+    vm->count.unassigned = tcg_vm_counter(vm, "unassigned");
+    vm->count.exceptions = tcg_vm_counter(vm, "exceptions");
+    vm->count.code_pages = tcg_vm_counter(vm, "code_pages");
+    vm->count.flushes = tcg_vm_counter(vm, "translation_flushes");
+    vm->count.invalidations = tcg_vm_counter(vm, "dma_invalidations");
+}
+
+static void on_exception(struct uc_struct *uc, uint32_t number, void *opaque) {
+    struct tcg_vm *vm = opaque;
+    (void)uc;
+    ++*vm->count.exceptions;
+    vm->ops->exception(vm->current, number);
+}
+
+static bool on_invalid(struct uc_struct *uc, void *opaque) {
+    struct tcg_vm *vm = opaque;
+    (void)uc;
+    ++*vm->count.exceptions;
+    return vm->ops->invalid_instruction(vm->current);
+}
+
+static int open_engine(struct tcg_vm *vm, char *error, size_t size) {
+    const struct tcg_uc_api *uc = tcg_uc();
+    const struct tcg_arch_ops *ops = vm->ops;
+    size_t hook;
+    int e = uc->open(ops->uc_arch, ops->uc_mode, &vm->uc);
+    if (e == 0 && ops->page_size)
+        e = uc->ctl(vm->uc, UC_CTL_WRITE(UC_CTL_UC_PAGE_SIZE, 1), ops->page_size);
+    if (e == 0)
+        e = uc->ctl(vm->uc, UC_CTL_WRITE(UC_CTL_CPU_MODEL, 1),
+                    (int)tcg_vm_option(vm, "cpu_model", ops->cpu_model));
+    if (e == 0)
+        e = uc->ctl(vm->uc, UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1), TRANSLATION_BUFFER);
+    /* Exits are addresses where translation stops: with an empty set there are none. */
+    if (e == 0)
+        e = uc->ctl(vm->uc, UC_CTL_WRITE(UC_CTL_UC_USE_EXITS, 1), 1);
+    if (e == 0)
+        e = uc->hook_add(vm->uc, &hook, UC_HOOK_INTR, (void *)on_exception, vm, 1, 0);
+    if (e == 0 && ops->invalid_instruction)
+        e = uc->hook_add(vm->uc, &hook, UC_HOOK_INSN_INVALID, (void *)on_invalid, vm, 1, 0);
+    if (e == 0)
+        return 0;
+    snprintf(error, size, "Unicorn cannot create a %s CPU: %s", ops->name, uc->strerror(e));
+    return -EIO;
+}
+
+static void line_set(void *opaque, bool level) {
+    struct tcg_line *line = opaque;
+    _Atomic uint64_t *word = &line->vm->levels[line->index / 64];
+    uint64_t bit = 1ull << (line->index % 64);
+    uint64_t before = level ? atomic_fetch_or(word, bit) : atomic_fetch_and(word, ~bit);
+    if (!(before & bit) == !level)
+        return;
+    atomic_fetch_add_explicit(&line->vm->line_changes, 1, memory_order_relaxed);
+    tcg_kick(line->vm, TCG_KICK_LINES);
+}
+
+static void init_shared(struct tcg_vm *vm) {
+    pthread_mutex_init(&vm->lock, NULL);
+    pthread_mutex_init(&vm->alarm_lock, NULL);
+    pthread_mutex_init(&vm->code_lock, NULL);
+    tcg_cond_init(&vm->wake);
+    tcg_cond_init(&vm->alarm_wake);
+    pthread_cond_init(&vm->changed, NULL);
+    pthread_cond_init(&vm->code_done, NULL);
+    for (uint32_t i = 0; i < TCG_LINES_MAX; i++) {
+        vm->line[i].vm = vm;
+        vm->line[i].index = i;
+        vm->line[i].irq = (struct vd_irq){.set = line_set, .opaque = &vm->line[i]};
+    }
+    vm->written = (struct vd_written){.fn = tcg_code_written, .opaque = vm};
+    name_counters(vm);
+}
+
+static int create(struct tcg_vm *vm, char *error, size_t size) {
+    tcg_work_for(vm);
+    vm->fns = tcg_library_arch(vm->ops, error, size);
+    if (!vm->fns || open_engine(vm, error, size) != 0 ||
+        tcg_library_check_layout(vm->ops, vm->uc, error, size) != 0)
+        return -1;
+    vm->arch = calloc(1, vm->ops->vm_size ? vm->ops->vm_size : 1);
+    int e = vm->arch ? tcg_vcpus_create(vm) : -ENOMEM;
+    if (e == 0)
+        e = vm->ops->vm_init(vm);
+    if (e != 0)
+        snprintf(error, size, "cannot create the %s machine: %s", vm->ops->name, strerror(-e));
+    return e;
+}
+
+struct tcg_vm *tcg_vm_new(const char *arch, uint32_t vcpus, const char *options, char *error, size_t size) {
+    const struct tcg_arch_ops *const *ops = tcg_arches;
+    while (*ops && strcmp((*ops)->name, arch) != 0)
+        ops++;
+    if (!*ops || vcpus == 0 || vcpus > TCG_VCPUS_MAX) {
+        snprintf(error, size, "the tcg backend has no %s machine with %u vCPUs", arch, vcpus);
+        return NULL;
+    }
+    struct tcg_vm *vm = calloc(1, sizeof *vm);
+    if (!vm) {
+        snprintf(error, size, "out of memory");
+        return NULL;
+    }
+    vm->ops = *ops;
+    vm->layout = vm->ops->layout;
+    vm->n_vcpus = vcpus;
+    vm->options = strdup(options);
+    init_shared(vm);
+    if (create(vm, error, size) != 0) {
+        tcg_vm_free(vm);
+        return NULL;
+    }
+    return vm;
+}
+
+void tcg_vm_free(struct tcg_vm *vm) {
+    if (!vm)
+        return;
+    tcg_vm_stop(vm);
+    if (vm->arch && vm->ops->vm_fini)
+        vm->ops->vm_fini(vm);
+    if (vm->uc)
+        tcg_uc()->close(vm->uc); /* uc->cpu is CPU 0 while the thread is stopped */
+    tcg_work_for(NULL);
+    tcg_vcpus_destroy(vm);
+    for (uint32_t i = 0; i < vm->n_regions; i++)
+        free((void *)vm->region[i].code);
+    free(vm->arch);
+    free(vm->options);
+    pthread_cond_destroy(&vm->wake);
+    pthread_cond_destroy(&vm->changed);
+    pthread_cond_destroy(&vm->alarm_wake);
+    pthread_cond_destroy(&vm->code_done);
+    pthread_mutex_destroy(&vm->lock);
+    pthread_mutex_destroy(&vm->alarm_lock);
+    pthread_mutex_destroy(&vm->code_lock);
+    free(vm);
+}
+
+static bool quiet(const struct tcg_vm *vm) {
+    return !vm->thread_live || vm->state == TCG_STATE_PAUSED || vm->state == TCG_STATE_ENDED;
+}
+
+/* The library tells CPU 0 alone that the map changed. */
+static void map_changed(struct tcg_vm *vm) {
+    for (uint32_t i = 1; i < vm->n_vcpus; i++)
+        vm->fns->tlb_flush(vm->vcpu[i].cs);
+}
+
+static int place_region(struct tcg_vm *vm, uint64_t gpa, uint64_t size, void *host) {
+    uint32_t at = 0;
+    while (at < vm->n_regions && vm->region[at].gpa < gpa)
+        at++;
+    if ((at > 0 && vm->region[at - 1].gpa + vm->region[at - 1].size > gpa) ||
+        (at < vm->n_regions && gpa + size > vm->region[at].gpa))
+        return -EEXIST;
+    if (vm->n_regions == TCG_REGIONS_MAX)
+        return -ENOSPC;
+    struct tcg_region r = {.gpa = gpa, .size = size, .host = host};
+    r.code = calloc((size / TCG_PAGE_SIZE + 63) / 64, sizeof *r.code);
+    if (!r.code)
+        return -ENOMEM;
+    if (tcg_uc()->mem_map_ptr(vm->uc, gpa, size, UC_PROT_ALL, host) != 0) {
+        free((void *)r.code);
+        return -ENOMEM;
+    }
+    r.ram_addr = vm->fns->qemu_ram_addr_from_host(vm->uc, host);
+    memmove(&vm->region[at + 1], &vm->region[at], (vm->n_regions - at) * sizeof r);
+    vm->region[at] = r;
+    vm->n_regions++;
+    return 0;
+}
+
+int tcg_vm_map(struct tcg_vm *vm, uint64_t gpa, uint64_t size, void *host, bool readonly) {
+    if (readonly)
+        return -ENOTSUP;
+    if (!quiet(vm))
+        return -EBUSY;
+    if (size == 0 || (gpa | size | (uintptr_t)host) & (TCG_PAGE_SIZE - 1) ||
+        gpa + size > 1ull << vm->ops->phys_bits)
+        return -EINVAL;
+    tcg_windows_unmap(vm);
+    int error = place_region(vm, gpa, size, host);
+    int again = tcg_windows_map(vm);
+    map_changed(vm);
+    return error ? error : again;
+}
+
+void *tcg_vm_ram(struct tcg_vm *vm, uint64_t gpa, uint64_t len) {
+    for (uint32_t i = 0; i < vm->n_regions; i++) {
+        const struct tcg_region *r = &vm->region[i];
+        uint64_t offset = gpa - r->gpa;
+        if (gpa >= r->gpa && offset < r->size)
+            return len && len <= r->size - offset ? r->host + offset : NULL;
+    }
+    return NULL;
+}
+
+int tcg_vm_unmap(struct tcg_vm *vm, uint64_t gpa) {
+    if (!quiet(vm))
+        return -EBUSY;
+    for (uint32_t i = 0; i < vm->n_regions; i++) {
+        if (vm->region[i].gpa != gpa)
+            continue;
+        tcg_windows_unmap(vm);
+        tcg_uc()->mem_unmap(vm->uc, gpa, vm->region[i].size);
+        free((void *)vm->region[i].code);
+        vm->n_regions--;
+        memmove(&vm->region[i], &vm->region[i + 1], (vm->n_regions - i) * sizeof vm->region[0]);
+        int error = tcg_windows_map(vm);
+        map_changed(vm);
+        return error;
+    }
+    return -ENOENT;
+}
+
+int tcg_vm_add_io(struct tcg_vm *vm, bool port, uint64_t base, uint64_t size, const struct vd_io *io) {
+    return quiet(vm) ? tcg_ranges_add(port ? &vm->pio : &vm->mmio, base, size, io, false) : -EBUSY;
+}
+
+int tcg_vm_remove_io(struct tcg_vm *vm, bool port, uint64_t base) {
+    return quiet(vm) ? tcg_ranges_remove(port ? &vm->pio : &vm->mmio, base) : -EBUSY;
+}
+
+struct vd_irq *tcg_vm_irq(struct tcg_vm *vm, uint32_t line) {
+    return line < vm->ops->lines ? &vm->line[line].irq : NULL;
+}
+
+struct vd_written *tcg_vm_written(struct tcg_vm *vm) {
+    return &vm->written;
+}
+
+uint32_t tcg_vm_lines(struct tcg_vm *vm) {
+    return vm->ops->lines;
+}
+
+uint64_t tcg_vm_timer_hz(struct tcg_vm *vm) {
+    return vm->ops->timer_hz;
+}
+
+void tcg_vm_clear_entry(struct tcg_vm *vm) {
+    vm->n_entry = 0;
+}
+
+int tcg_vm_set_entry(struct tcg_vm *vm, const char *name, uint64_t value) {
+    if (vm->thread_live)
+        return -EBUSY;
+    if (vm->n_entry == TCG_REGISTERS_MAX || strlen(name) >= sizeof vm->entry[0].name)
+        return -ENOSPC;
+    /* Tried at once, so that a bad name is refused here. */
+    tcg_work_for(vm);
+    int error = vm->ops->set_register(&vm->vcpu[0], name, value);
+    if (error)
+        return error;
+    struct tcg_register *r = &vm->entry[vm->n_entry++];
+    snprintf(r->name, sizeof r->name, "%s", name);
+    r->value = value;
+    return 0;
+}
+
+static void reset(struct tcg_vm *vm) {
+    tcg_work_for(vm);
+    vm->exit = TCG_EXIT_NONE;
+    vm->detail[0] = 0;
+    vm->current = &vm->vcpu[0];
+    vm->prefer = NULL;
+    memset(vm->folded, 0, sizeof vm->folded);
+    tcg_code_reset(vm);
+    vm->ops->vm_reset(vm);
+    for (uint32_t i = 0; i < vm->n_vcpus; i++) {
+        vm->vcpu[i].power = TCG_OFF;
+        tcg_vcpu_pristine(&vm->vcpu[i]);
+    }
+    tcg_vcpu_on(&vm->vcpu[0]);
+    for (uint32_t i = 0; i < vm->n_entry; i++)
+        vm->ops->set_register(&vm->vcpu[0], vm->entry[i].name, vm->entry[i].value);
+}
+
+int tcg_vm_start(struct tcg_vm *vm, tcg_event_fn on_event, void *opaque) {
+    if (vm->thread_live)
+        return -EBUSY;
+    reset(vm);
+    vm->on_event = on_event;
+    vm->on_event_opaque = opaque;
+    vm->state = vm->want = TCG_STATE_RUNNING;
+    /* Lines may have been raised before: fold them at the first turn. */
+    atomic_store(&vm->kick, TCG_KICK_LINES | TCG_KICK_CODE);
+    int error = tcg_alarm_start(vm);
+    if (error)
+        return error;
+    error = tcg_thread_start(&vm->thread, "vd-tcg-vcpu", tcg_vcpu_thread, vm);
+    vm->thread_live = error == 0;
+    if (error)
+        tcg_alarm_stop(vm);
+    return error;
+}
+
+static void want(struct tcg_vm *vm, enum tcg_state state) {
+    pthread_mutex_lock(&vm->lock);
+    vm->want = state;
+    pthread_cond_signal(&vm->wake);
+    pthread_mutex_unlock(&vm->lock);
+    tcg_kick(vm, TCG_KICK_STATE);
+}
+
+int tcg_vm_pause(struct tcg_vm *vm) {
+    if (!vm->thread_live)
+        return -EINVAL;
+    want(vm, TCG_STATE_PAUSED);
+    pthread_mutex_lock(&vm->lock);
+    while (vm->state == TCG_STATE_RUNNING)
+        pthread_cond_wait(&vm->changed, &vm->lock);
+    pthread_mutex_unlock(&vm->lock);
+    return 0;
+}
+
+int tcg_vm_resume(struct tcg_vm *vm) {
+    if (!vm->thread_live)
+        return -EINVAL;
+    want(vm, TCG_STATE_RUNNING);
+    return 0;
+}
+
+void tcg_vm_stop(struct tcg_vm *vm) {
+    if (!vm->thread_live)
+        return;
+    want(vm, TCG_STATE_ENDED);
+    pthread_join(vm->thread, NULL);
+    vm->thread_live = false;
+    tcg_alarm_stop(vm);
+    vm->state = TCG_STATE_CREATED;
+}
