@@ -153,6 +153,17 @@ def test_cache_beyond_its_limit_drops_the_oldest(
     assert {path.name for path in directory.iterdir()} == set(seen[2:])
 
 
+def test_cache_leftovers_of_a_crash_are_removed(tmp_path: Path, directory: Path) -> None:
+    directory.mkdir(parents=True)
+    old, young = directory / ".new-old", directory / ".new-young"
+    old.touch()
+    young.touch()
+    os.utime(old, (1, 1))
+    _unpacked(_source(tmp_path))
+    assert not old.exists()
+    assert young.exists()
+
+
 def test_cache_concurrent_users_all_get_the_data(tmp_path: Path, directory: Path) -> None:
     source = _source(tmp_path)
     with ThreadPoolExecutor(8) as pool:

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ CACHE_LIMIT = 512 << 20
 _HEADER = struct.Struct("<8sQI12x")
 _MAGIC = b"VDIMAGE1"
 _SUFFIX = ".image"
+_TEMPORARY = ".new-"
+#: No writer takes this long.
+_STALE_SECONDS = 3600
 
 
 def cache_directory() -> Path:
@@ -69,7 +73,7 @@ def unpacked(file: ImageFile, offset: int, size: int, *, size_word: bool = False
     path = _entry(directory, hashlib.sha256(data))
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=directory, prefix=".new-")
+        fd, temporary = tempfile.mkstemp(dir=directory, prefix=_TEMPORARY)
     except OSError:
         return _in_memory(file, data, size_word=size_word)
     try:
@@ -83,7 +87,8 @@ def unpacked(file: ImageFile, offset: int, size: int, *, size_word: bool = False
         os.close(fd)
         _remove(temporary)
         raise
-    _shrink(directory, keep=path)
+    with contextlib.suppress(OSError):
+        _shrink(directory, keep=path)
     return ImageFile(fd, file.name, length, _HEADER.size)
 
 
@@ -159,13 +164,15 @@ def _verified_size(fd: int) -> int | None:
 
 
 def _shrink(directory: Path, keep: Path) -> None:
-    """Remove the least recently used entries beyond ``CACHE_LIMIT``."""
+    """Remove the least recently used entries beyond ``CACHE_LIMIT``, and what crashed writers left."""
     entries = []
-    with contextlib.suppress(OSError):
-        for path in directory.glob(f"*{_SUFFIX}"):
-            with contextlib.suppress(OSError):
-                info = path.stat()
+    for path in directory.iterdir():
+        with contextlib.suppress(OSError):
+            info = path.stat()
+            if path.suffix == _SUFFIX:
                 entries.append((info.st_mtime_ns, info.st_size, path))
+            elif path.name.startswith(_TEMPORARY) and time.time() - info.st_mtime > _STALE_SECONDS:
+                _remove(path)
     total = 0
     for _, size, path in sorted(entries, reverse=True):
         total += size
