@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""Stock Debian kernels on the whole machine. Guests are built once, into .cache/guests, by ``make guest``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from guest import Guest, Image, free_port, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+IMAGES = (
+    ("x86_64", "trixie"),
+    ("aarch64", "trixie"),
+    ("riscv64", "trixie"),
+    ("x86_64", "bookworm"),
+    ("aarch64", "bookworm"),
+)
+DISK_BYTES = 16 << 20
+
+
+def find_image(arch: str, suite: str) -> Image:
+    folder = ROOT / ".cache/guests" / f"{arch}-{suite}"
+    if not (folder / "manifest.json").is_file():
+        pytest.skip(f"no guest in {folder}: make guest ARCH={arch} SUITE={suite}")
+    return Image(arch, suite, folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.boot)
+
+
+@pytest.fixture(params=IMAGES, ids="-".join, scope="module")
+def image(request: pytest.FixtureRequest) -> Image:
+    """Every guest in turn."""
+    return find_image(*request.param)
+
+
+@pytest.fixture(params=IMAGES[:3], ids="-".join, scope="module")
+def arch_image(request: pytest.FixtureRequest) -> Image:
+    """One guest of each architecture, for what does not depend on the suite."""
+    return find_image(*request.param)
+
+
+class Equipped:
+    """A booted guest with one of everything, and what the host knows of it."""
+
+    def __init__(self, guest: Guest, disk: Path, readonly: Path, port: int) -> None:
+        self.guest = guest
+        self.disk = disk
+        self.readonly = readonly
+        self.port = port
+
+
+@pytest.fixture(scope="module")
+def equipped(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Equipped]:
+    """One guest for all tests of a module that leave it as they found it.
+
+    ``vda`` is empty, ``vdb`` read-only with known content; guest port 5000 is ``port`` of the host.
+    """
+    folder = tmp_path_factory.mktemp(image.name)
+    disk, readonly, port = folder / "disk.img", folder / "readonly.img", free_port()
+    disk.write_bytes(bytes(DISK_BYTES))
+    readonly.write_bytes(bytes(range(256)) * 4096)
+    options = (
+        "--disk",
+        str(disk),
+        "--disk",
+        f"{readonly},ro",
+        "--net",
+        f"user,hostfwd=tcp:127.0.0.1:{port}-:5000",
+    )
+    with running(image, folder, *options) as guest:
+        yield Equipped(guest, disk, readonly, port)

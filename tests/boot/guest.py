@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""A guest under test: ``vdesktop run`` on a terminal, with a shell that runs one command after another."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+#: From the first instruction to the shell. Far more than it takes: the host may be busy, and no test is about time.
+BOOT_SECONDS = 150
+#: Read lines and run them, without echo and line editing, so that a command and its output cannot mix.
+_LOOP = 'stty -echo -icanon min 1; stty icanon; PS1=; while read -r l; do eval "$l"; done'
+
+
+def vdesktop(*arguments: str | Path) -> list[str]:
+    """The command of the installation under test."""
+    return [str(Path(sys.executable).with_name("vdesktop")), *map(str, arguments)]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built guest. The folder is shared: nothing may write to it."""
+
+    arch: str
+    suite: str
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.arch}-{self.suite}"
+
+
+class Guest:
+    """A running guest. ``options`` are those of ``vdesktop run``; ``machine`` stands for the image's own file."""
+
+    def __init__(
+        self, image: Image, scratch: Path, options: Sequence[str | Path] = (), machine: Path | None = None
+    ) -> None:
+        self.image = image
+        self._number = 0
+        command = vdesktop("run", machine or image.folder / "machine.toml", *options)
+        self.terminal = Terminal(command, scratch / "stderr")
+
+    def boot(self) -> None:
+        """Wait for the init script's line, then for the shell, and make it ours."""
+        self.terminal.expect(r"vdesktop-guest: ready uptime=[\d.]+", BOOT_SECONDS)
+        self.terminal.expect(r"~# ", BOOT_SECONDS)
+        self.terminal.send(_LOOP.encode() + b"\r")
+        self.run("true")
+
+    def run(self, command: str, *, timeout: float = 90, check: bool = True) -> str:
+        """Run a command line in the guest and return its output, without carriage returns."""
+        self._number += 1
+        mark = f"{self._number:04}"
+        # The quotes keep an echo of the line from looking like its result.
+        line = f'echo "<<""{mark}>>"; {command}\necho "<<""{mark}:$?>>"\n'
+        self.terminal.send(line.encode())
+        self.terminal.expect(f"<<{mark}>>\r?\n", timeout)
+        start = self.terminal.position
+        end = self.terminal.expect(f"<<{mark}:(\\d+)>>\r?\n", timeout)
+        output = (
+            self.terminal.transcript[start : end.start()].decode("utf-8", "replace").replace("\r\n", "\n")
+        )
+        if check and end[1] != b"0":
+            self.terminal.fail(f"{command!r} ended with {int(end[1])} and said: {output}")
+        return output.removesuffix("\n")
+
+    def network(self) -> None:
+        """Wait until the guest has an address."""
+        self.run(
+            "n=0; until ip -4 addr show dev eth0 | grep -q inet || [ $n -ge 300 ]; do n=$((n+1)); usleep 100000; done"
+        )
+        assert "inet " in self.run("ip -4 addr show dev eth0")
+
+    def power_off(self) -> int:
+        """Power off as a person would, and return vdesktop's status."""
+        self.terminal.send(b"poweroff\n")
+        return self.terminal.wait()
+
+
+@contextlib.contextmanager
+def running(
+    image: Image, scratch: Path, *options: str | Path, machine: Path | None = None
+) -> Iterator[Guest]:
+    """A guest that is booted to its shell, and ended afterwards in any case."""
+    guest = Guest(image, scratch, options, machine)
+    try:
+        guest.boot()
+        yield guest
+    finally:
+        guest.terminal.close()
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
