@@ -15,7 +15,7 @@ from terminal import Terminal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: From the first instruction to the shell. Far more than it takes: the host may be busy, and no test is about time.
+#: From the first instruction to the shell. Far more than it takes: no test is about time.
 BOOT_SECONDS = 150
 #: Read lines and run them, without echo and line editing, so that a command and its output cannot mix.
 _LOOP = 'stty -echo -icanon min 1; stty icanon; PS1=; while read -r l; do eval "$l"; done'
@@ -40,7 +40,7 @@ class Image:
 
 
 class Guest:
-    """A running guest. ``options`` are those of ``vdesktop run``; ``machine`` stands for the image's own file."""
+    """A running guest. ``options`` are those of ``vdesktop run``, ``machine`` another file."""
 
     def __init__(
         self, image: Image, scratch: Path, options: Sequence[str | Path] = (), machine: Path | None = None
@@ -64,22 +64,23 @@ class Guest:
         # The quotes keep an echo of the line from looking like its result.
         line = f'echo "<<""{mark}>>"; {command}\necho "<<""{mark}:$?>>"\n'
         self.terminal.send(line.encode())
-        self.terminal.expect(f"<<{mark}>>\r?\n", timeout)
+        self.terminal.expect(f"<<{mark}>>\r*\n", timeout)
         start = self.terminal.position
-        end = self.terminal.expect(f"<<{mark}:(\\d+)>>\r?\n", timeout)
-        output = (
-            self.terminal.transcript[start : end.start()].decode("utf-8", "replace").replace("\r\n", "\n")
-        )
+        end = self.terminal.expect(f"<<{mark}:(\\d+)>>\r*\n", timeout)
+        output = self.terminal.transcript[start : end.start()].decode("utf-8", "replace").replace("\r", "")
         if check and end[1] != b"0":
             self.terminal.fail(f"{command!r} ended with {int(end[1])} and said: {output}")
         return output.removesuffix("\n")
 
     def network(self) -> None:
         """Wait until the guest has an address."""
+        self.until("ip -4 addr show dev eth0 | grep -q 'inet '")
+
+    def until(self, condition: str) -> None:
+        """Wait until a command succeeds in the guest; fail after 30 s of its time."""
         self.run(
-            "n=0; until ip -4 addr show dev eth0 | grep -q inet || [ $n -ge 300 ]; do n=$((n+1)); usleep 100000; done"
+            f"n=0; until {condition}; do [ $((n+=1)) -lt 300 ] || break; usleep 100000; done; {condition}"
         )
-        assert "inet " in self.run("ip -4 addr show dev eth0")
 
     def power_off(self) -> int:
         """Power off as a person would, and return vdesktop's status."""

@@ -112,9 +112,11 @@ class Terminal:
 
     def fail(self, reason: str) -> None:
         """Fail the test, with what was seen."""
-        seen = self.transcript[-_SHOWN:].decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        text = self.transcript[-_SHOWN:].decode("utf-8", "backslashreplace").replace("\r", "")
+        seen = re.sub(r"(.)\1{50,}", r"\1…\1", text)
         raise AssertionError(
-            f"{reason}\n--- end of the transcript ---\n{seen}\n--- standard error ---\n{self.error_text()[-_SHOWN:]}"
+            f"{reason}\n--- end of the transcript ---\n{seen}\n"
+            f"--- standard error ---\n{self.error_text()[-_SHOWN:]}"
         )
 
     def _wait(self, timeout: float) -> bool:

@@ -57,8 +57,8 @@ def test_command_of_the_kernel_line_runs_and_powers_off(image: Image, tmp_path: 
     append = 'quiet vdesktop.run="echo sum=$((40+2)); false"'
     guest = Guest(image, tmp_path, ("--append", append))
     try:
-        guest.terminal.expect(r"sum=42\r\n", BOOT_SECONDS)
-        guest.terminal.expect(r"run ended with 1\r\n")
+        guest.terminal.expect(r"sum=42\r*\n", BOOT_SECONDS)
+        guest.terminal.expect(r"run ended with 1\r*\n")
         assert guest.terminal.wait() == 0
     finally:
         guest.terminal.close()

@@ -11,14 +11,13 @@ from guest import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from guest import Guest, Image
 
 CPUS = 4
 ROUNDS = 120
 
-#: For each architecture: ELF machine, code of exit(0), and where and how the status is in it, as shell arithmetic.
+#: ELF machine, code of exit(0), and where and how the status is in it, as shell arithmetic.
 EXIT_CODE = {
     "x86_64": (62, bytes.fromhex("bf00000000 b83c000000 0f05"), 1, ("n", "0")),
     "aarch64": (183, struct.pack("<III", 0xD2800000, 0xD2800BA8, 0xD4000001), 0, ("(n<<5)&255", "n>>3")),
