@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 #: Seconds a server may take to open its image, and to write everything back at the end.
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 60.0
+#: Seconds it may take to end after it dropped a connection because the image is bad.
+END_GRACE = 2.0
 _POLL = 0.002
 _MESSAGE_LEN = 256
 
@@ -60,7 +62,7 @@ class QemuFormat:
             except BaseException:
                 server.kill()
                 raise
-        return DiskStore(store, server.wait)
+        return ServedStore(store, server)
 
     def _command(self, program: str, path: Path, socket: Path, options: DiskOptions) -> list[str]:
         command = [
@@ -97,7 +99,9 @@ class QemuFormat:
                 if store != ffi.NULL:
                     return int(ffi.cast("uintptr_t", store))
                 text = ffi.string(message).decode(errors="replace")
-                if "refused" not in text:  # bound, but not listening yet
+                if "refused" not in text:  # else: bound, but not listening yet
+                    if server.ends_within(END_GRACE):  # it listens before it opens the image
+                        break
                     raise DeviceError(f"disk {path}: {text}")
             if time.monotonic() > deadline:
                 raise DeviceError(f"disk {path}: qemu-nbd did not open it within {START_TIMEOUT:g} s")
@@ -125,7 +129,7 @@ class Server:
         self._started = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: OSError | None = None
-        self._expected = False
+        self._serving = False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the server is waited for)
         self._thread = threading.Thread(target=self._keep, args=(command,), name="qemu-nbd", daemon=True)
         self._thread.start()
@@ -149,7 +153,7 @@ class Server:
         finally:
             self._started.set()
         status = self._process.wait()
-        if not self._expected:
+        if self._serving:
             log.error(
                 "qemu-nbd of %s ended with status %d: %s; the disk fails from now on",
                 self._path,
@@ -162,31 +166,56 @@ class Server:
         """Whether the process is gone."""
         return not self._thread.is_alive()
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether the process goes in that time."""
+        self._thread.join(seconds)
+        return self.ended
+
     def complaint(self) -> str:
-        """Return the last line of its standard error that says something."""
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").split("\n")
+        """Return what it said on standard error, as one line."""
+        # Not read(): the position in the file is shared with the process.
+        lines = os.pread(self._errors.fileno(), 4096, 0).decode(errors="replace").split("\n")
         said = [line.split(": ", 1)[-1].strip() for line in lines if line.strip()]
         return "; ".join(said)[:_MESSAGE_LEN]
 
+    def serves(self) -> None:
+        """From now on its end is a failure to be logged."""
+        self._serving = True
+
+    def ends(self) -> None:
+        """From now on its end is expected."""
+        self._serving = False
+
     def wait(self) -> None:
         """Wait for its end, which the closing of the last connection has begun."""
-        self._expected = True
-        self._thread.join(STOP_TIMEOUT)
-        if self._thread.is_alive():
+        if not self.ends_within(STOP_TIMEOUT):
             log.error("qemu-nbd of %s does not end: killed", self._path)
             self.kill()
-        else:
-            self._errors.close()
+        self._errors.close()
 
     def kill(self) -> None:
         """End it now."""
-        self._expected = True
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
         self._thread.join()
         self._errors.close()
+
+
+class ServedStore(DiskStore):
+    """An image that a server of its own holds open; both end together."""
+
+    def __init__(self, native: int, server: Server) -> None:
+        super().__init__(native)
+        self._server = server
+        server.serves()
+
+    def close(self) -> None:
+        """Close the connections, and wait until the server has written everything back. Idempotent."""
+        if self.native:
+            self._server.ends()
+            super().close()
+            self._server.wait()
 
 
 QEMU_FORMATS = (

@@ -16,7 +16,7 @@ from vdesktop_core._native import ffi, lib
 from vdesktop_core.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 #: Alignment, in bytes, of memory and offsets from which a request bypasses the
@@ -48,19 +48,16 @@ class DiskStore:
 
     Args:
         native: address of a ``struct vd_blk_store``, whose owner this object becomes.
-        closed: called after the store was closed.
     """
 
-    def __init__(self, native: int, closed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, native: int) -> None:
         self.native = native
-        self._closed = closed
 
     def close(self) -> None:
         """Close the image. Idempotent. No device may use it any more."""
         if self.native:
             lib.vd_blk_store_close(ffi.cast("struct vd_blk_store *", self.native))
             self.native = 0
-            self._closed()
 
 
 class DiskFormat(Protocol):
@@ -100,11 +97,7 @@ def choose_format(path: Path, name: str | None, formats: Mapping[str, DiskFormat
     for candidate in formats.values():
         if path.suffix.lower() in candidate.suffixes:
             return candidate
-    try:
-        with path.open("rb") as file:
-            start = file.read(max(map(len, MAGICS)))
-    except OSError:
-        start = b""  # opening it says what is wrong
+    start = _first_bytes(path, max(map(len, MAGICS)))
     for magic, format_name in MAGICS.items():
         if start.startswith(magic):
             raise ConfigError(
@@ -112,6 +105,17 @@ def choose_format(path: Path, name: str | None, formats: Mapping[str, DiskFormat
                 f"add format={format_name}, or format=raw if that is what a guest wrote to a raw disk"
             )
     return formats["raw"]
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    """Return the start of a file; nothing where opening it will say what is wrong."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError:
+        return b""
 
 
 def open_image(path: Path, *, readonly: bool, flags: int = 0) -> int:
@@ -132,11 +136,8 @@ def open_image(path: Path, *, readonly: bool, flags: int = 0) -> int:
             f"disk {path} does not exist: create it, for example with: truncate -s 8G {path}"
         ) from error
     except OSError as error:
-        if (
-            not readonly
-            and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-            and os.access(path, os.R_OK)
-        ):
+        denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        if denied and not readonly and os.access(path, os.R_OK, effective_ids=True):
             raise DeviceError(
                 f"disk {path} cannot be opened for writing ({error.strerror}): add ,ro, or make it writable"
             ) from error
