@@ -24,8 +24,13 @@ enum { SATP_BARE = 0, SATP_SV39 = 8 };
 #define SSTATUS_WRITABLE                                                                           \
     (RV_STATUS_SIE | RV_STATUS_SPIE | RV_STATUS_SPP | RV_STATUS_FS | RV_STATUS_SUM | RV_STATUS_MXR)
 
+static struct tcg_vcpu *vcpu_of(const void *env)
+{
+    return tcg_vcpu_of_cs((const char *)env - tcg_arch_riscv64.layout->env);
+}
+
 static int time_read(void *env, int csr, uint64_t *value) {
-    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
+    struct tcg_vcpu *vcpu = vcpu_of(env);
 
     if (!vcpu)
         return rv_library.time.read(env, csr, value);
@@ -38,13 +43,13 @@ static int satp_write(void *env, int csr, uint64_t value) {
 
     /* Privileged architecture 1.11, 4.1.12: a write with an unsupported mode
      * has no effect on any field. */
-    if (tcg_vcpu_of_env(env) && mode != SATP_BARE && mode != SATP_SV39)
+    if (vcpu_of(env) && mode != SATP_BARE && mode != SATP_SV39)
         return 0;
     return rv_library.satp.write(env, csr, value);
 }
 
 static int sstatus_write(void *env, int csr, uint64_t value) {
-    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
+    struct tcg_vcpu *vcpu = vcpu_of(env);
     uint64_t old = RV_CSR(env, MSTATUS), new;
 
     if (!vcpu)
