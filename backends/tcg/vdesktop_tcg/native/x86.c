@@ -118,16 +118,6 @@ static void lines_changed(struct tcg_vm *vm, uint32_t line_word, uint64_t change
     }
 }
 
-static uint64_t timer_hz(struct tcg_vm *vm) {
-    (void)vm;
-    return X86_TSC_HZ;
-}
-
-static uint64_t cpu_id(struct tcg_vm *vm, uint32_t index) {
-    (void)vm;
-    return index; /* the APIC id */
-}
-
 static uint64_t timers(struct tcg_vcpu *vcpu, uint64_t now) {
     return lapic_timer(x86_bus(vcpu), vcpu->index, now);
 }
@@ -210,8 +200,6 @@ const struct tcg_arch_ops tcg_arch_x86_64 = {
     .set_register = x86_set_register,
     .lines_changed = lines_changed,
     .timers = timers,
-    .timer_hz = timer_hz,
-    .cpu_id = cpu_id,
     .has_work = has_work,
     .exception = exception,
     .invalid_instruction = invalid_instruction,
