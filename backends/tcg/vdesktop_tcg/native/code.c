@@ -88,8 +88,11 @@ static void protect_host_page(struct tcg_vm *vm, uintptr_t host_page) {
         for (uint32_t m = 0; m < vm->layout->mmu_modes; m++) {
             struct tlb_desc *d = tlb_desc(&vm->vcpu[c], m);
             struct tlb_fast *f = tlb_fast(&vm->vcpu[c], m);
-            size_t entries = d->n_used_entries ? f->mask / sizeof(struct tlb_entry) + 1 : 0;
-            for (size_t i = 0; i < entries; i++)
+            /* Empty since the last flush? The library's count of used entries
+             * does not tell: it goes down for victims it never counted. */
+            if (!(TCG_FIELD(vm->vcpu[c].cs, vm->layout->neg, uint16_t) >> m & 1u))
+                continue;
+            for (size_t i = 0; i <= f->mask / sizeof(struct tlb_entry); i++)
                 protect_entry(&f->table[i], host_page, bits);
             for (uint32_t i = 0; i < VICTIMS; i++)
                 protect_entry(&d->victim[i], host_page, bits);
@@ -228,22 +231,6 @@ void tcg_code_reset(struct tcg_vm *vm) {
         vm->fns->tlb_flush(vm->vcpu[c].cs);
 }
 
-/* The start of a translation block: leave it if a kick or an interrupt asks to. */
-static void check_exit(const struct tcg_fns *fns, void *uc, uint32_t delay_slot, uintptr_t host_pc) {
-    const struct tcg_layout *l = fns->layout;
-    void *cs = TCG_FIELD(uc, l->uc.cpu, void *);
-    if (__builtin_expect(*TCG_FIELD(cs, l->cpu.icount_decr_ptr, volatile int32_t *) >= 0, 1) || delay_slot)
-        return;
-    TCG_FIELD(cs, l->cpu.tcg_exit_req, int) = 0;
-    bool *skip = &TCG_FIELD(uc, l->uc.skip_sync_pc_on_exit, bool); /* engines of others */
-    if (*skip) {
-        *skip = false;
-        fns->cpu_loop_exit(cs);
-    } else {
-        fns->cpu_loop_exit_restore(cs, host_pc);
-    }
-}
-
 /* The replacements. One set an architecture: an engine that is not ours (some
  * other user of Unicorn in this process) gets the stock function of its own. */
 static struct tcg_fns *stock_of[TCG_ARCHES_MAX];
@@ -253,9 +240,6 @@ static struct tcg_fns *stock_of[TCG_ARCHES_MAX];
     static void check_exit_request_##N(void *tcg_ctx) {                                            \
         if (!tcg_vm_of_uc(TCG_FIELD(tcg_ctx, stock_of[N]->layout->tcg_uc, void *)))                \
             stock_of[N]->stock.check_exit_request(tcg_ctx);                                        \
-    }                                                                                              \
-    static void helper_check_exit_request_##N(void *uc, uint32_t delay_slot) {                     \
-        check_exit(stock_of[N], uc, delay_slot, (uintptr_t)__builtin_return_address(0));           \
     }                                                                                              \
     static void tlb_protect_code_##N(void *uc, uint64_t ram_addr) {                                \
         struct tcg_vm *vm = tcg_vm_of_uc(uc);                                                      \
@@ -295,8 +279,7 @@ REPLACEMENTS(2)
 #define REPLACED(N, name) {#name, (void *)name##_##N, (void **)&fns->stock.name}
 #define TABLE(N)                                                                                   \
     {                                                                                              \
-        REPLACED(N, check_exit_request), REPLACED(N, helper_check_exit_request),                   \
-            REPLACED(N, tlb_protect_code), REPLACED(N, tlb_unprotect_code),                        \
+        REPLACED(N, check_exit_request), REPLACED(N, tlb_protect_code), REPLACED(N, tlb_unprotect_code),                        \
             REPLACED(N, tlb_set_dirty), REPLACED(N, tlb_reset_dirty_by_vaddr),                     \
             REPLACED(N, tb_flush), {                                                               \
             NULL, NULL, NULL                                                                       \

@@ -39,14 +39,14 @@ struct tcg_vcpu;
  * an architecture part uses are declared beside that part. */
 struct tcg_layout {
     struct {
-        uint32_t cpu, nested_level, invalid_error, skip_sync_pc_on_exit;
+        uint32_t cpu, nested_level, invalid_error;
     } uc;
     struct {
         uint32_t exit_request, cflags_next_tb, interrupt_request, env_ptr, icount_decr_ptr, tb_jmp_cache, breakpoints,
-            watchpoints, opaque, cpu_index, halted, exception_index, uc, cc, tcg_exit_req;
+            watchpoints, opaque, cpu_index, halted, exception_index, uc, cc;
     } cpu;                                /* struct CPUState */
     uint32_t neg, env, cpu_size;          /* in, and size of, struct ArchCPU */
-    uint32_t tcg_uc;                      /* `uc` in TCGContext */
+    uint32_t tcg_uc, tcg_cpu_env;         /* `uc` and `cpu_env` in TCGContext */
     uint32_t tlb_f;                       /* fast part, in CPUTLB */
     uint32_t mmu_modes;                   /* NB_MMU_MODES */
     uint32_t page_bits_min;               /* TARGET_PAGE_BITS_MIN: TLB flags lie below it */

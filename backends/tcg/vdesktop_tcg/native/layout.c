@@ -6,12 +6,12 @@
  * agrees. library.c checks them against the running library. */
 #include "priv.h"
 
-#define COMMON_UC {.cpu = 440, .nested_level = 14840, .invalid_error = 1424, .skip_sync_pc_on_exit = 14898}
+#define COMMON_UC {.cpu = 440, .nested_level = 14840, .invalid_error = 1424}
 #define COMMON_CPU                                                                                                     \
     {                                                                                                                  \
         .exit_request = 21, .cflags_next_tb = 24, .interrupt_request = 28, .env_ptr = 296, .icount_decr_ptr = 304,     \
         .tb_jmp_cache = 312, .breakpoints = 33096, .watchpoints = 33112, .opaque = 33136, .cpu_index = 33168,          \
-        .halted = 33176, .exception_index = 33184, .uc = 33192, .cc = 33200, .tcg_exit_req = 33208                                         \
+        .halted = 33176, .exception_index = 33184, .uc = 33192, .cc = 33200 \
     }
 
 const struct tcg_layout tcg_layout_aarch64 = {
@@ -21,6 +21,7 @@ const struct tcg_layout tcg_layout_aarch64 = {
     .env = 41808,
     .cpu_size = 55312,
     .tcg_uc = 43376,
+    .tcg_cpu_env = 43248,
     .tlb_f = 8384,
     .mmu_modes = 12,
     .page_bits_min = 10,
@@ -34,6 +35,7 @@ const struct tcg_layout tcg_layout_x86_64 = {
     .env = 35408,
     .cpu_size = 42976,
     .tcg_uc = 39280,
+    .tcg_cpu_env = 39152,
     .tlb_f = 2128,
     .mmu_modes = 3,
     .page_bits_min = 12,
@@ -47,6 +49,7 @@ const struct tcg_layout tcg_layout_riscv64 = {
     .env = 36112,
     .cpu_size = 37904,
     .tcg_uc = 35184,
+    .tcg_cpu_env = 35056,
     .tlb_f = 2816,
     .mmu_modes = 4,
     .page_bits_min = 12,

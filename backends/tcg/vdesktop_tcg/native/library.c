@@ -43,8 +43,6 @@ static const struct tcg_symbol uc_symbols[] = {
 
 static const struct tcg_symbol fns_symbols[] = {
     {"cpu_exec", offsetof(struct tcg_fns, cpu_exec)},
-    {"cpu_loop_exit", offsetof(struct tcg_fns, cpu_loop_exit)},
-    {"cpu_loop_exit_restore", offsetof(struct tcg_fns, cpu_loop_exit_restore)},
     {"tb_invalidate_phys_range", offsetof(struct tcg_fns, tb_invalidate_phys_range)},
     {"tlb_init", offsetof(struct tcg_fns, tlb_init)},
     {"tlb_flush", offsetof(struct tcg_fns, tlb_flush)},
@@ -137,11 +135,15 @@ static int rebind_all(const struct tcg_rebind *rebinds, const char *suffix, char
 static int bind_arch(const struct tcg_arch_ops *ops, uint32_t index, char *error, size_t size) {
     struct tcg_fns *fns = &library.arch[index].fns;
     struct tcg_rebind rebinds[TCG_ENGINE_REBINDS];
+    void *emitter;
+    const struct tcg_symbol *emitter_symbols = tcg_exit_check_symbols(index, ops->layout, &emitter);
     fns->layout = ops->layout;
     tcg_engine_rebinds(index, fns, rebinds);
     if (find_all(fns_symbols, ops->suffix, fns, error, size) != 0 ||
+        find_all(emitter_symbols, ops->suffix, emitter, error, size) != 0 ||
         find_all(ops->symbols, ops->suffix, ops->symbol_table, error, size) != 0 ||
         rebind_all(rebinds, ops->suffix, error, size) != 0 ||
+        rebind_all(tcg_exit_check_rebinds(index), ops->suffix, error, size) != 0 ||
         rebind_all(ops->rebinds, ops->suffix, error, size) != 0)
         return -1;
     library.arch[index].done = true;

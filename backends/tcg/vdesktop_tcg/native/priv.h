@@ -10,7 +10,7 @@
 #include "tcg.h"
 
 #define TCG_ARCHES_MAX    3u
-#define TCG_ENGINE_REBINDS 8u
+#define TCG_ENGINE_REBINDS 7u
 #define TCG_REGIONS_MAX  16u
 #define TCG_RANGES_MAX   128u
 #define TCG_COUNTERS_MAX 64u
@@ -28,8 +28,6 @@ extern const struct tcg_arch_ops *const tcg_arches[];
 struct tcg_fns {
     const struct tcg_layout *layout;
     int (*cpu_exec)(void *uc, void *cs);
-    void (*cpu_loop_exit)(void *cs);
-    void (*cpu_loop_exit_restore)(void *cs, uintptr_t host_pc);
     void (*tb_invalidate_phys_range)(void *uc, uint64_t start, uint64_t end);
     void (*tlb_init)(void *cs);
     void (*tlb_flush)(void *cs);
@@ -37,7 +35,6 @@ struct tcg_fns {
     /* The library's own versions of what we replace. */
     struct {
         void (*check_exit_request)(void *tcg_ctx);
-        void (*helper_check_exit_request)(void *uc, uint32_t delay_slot);
         void (*tlb_protect_code)(void *uc, uint64_t ram_addr);
         void (*tlb_unprotect_code)(void *uc, uint64_t ram_addr);
         void (*tlb_set_dirty)(void *cs, uint64_t vaddr);
@@ -185,6 +182,11 @@ void tcg_code_reset(struct tcg_vm *vm);
 
 /* vm.c */
 void tcg_work_for(struct tcg_vm *vm);
+
+/* exitcheck.c */
+const struct tcg_rebind *tcg_exit_check_rebinds(uint32_t arch_index);
+/* What it looks up in the library, and where to. */
+const struct tcg_symbol *tcg_exit_check_symbols(uint32_t arch_index, const struct tcg_layout *layout, void **table);
 
 /* vcpu.c */
 int tcg_vcpus_create(struct tcg_vm *vm);
