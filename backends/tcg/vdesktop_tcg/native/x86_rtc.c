@@ -4,6 +4,7 @@
  * on x86 reads it at boot whatever ACPI says, and waits a second for one that
  * is absent; with it the guest starts with the right time. Nothing else of the
  * chip is here: no alarm, no interrupts, and time cannot be set. */
+#define _GNU_SOURCE
 #include <time.h>
 
 #include "x86.h"
