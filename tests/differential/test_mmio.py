@@ -71,7 +71,7 @@ def play(slots: SlotPair, story: list[tuple[str, int, int, int]]) -> None:
             slots.read(reg, 4)
 
 
-@given(st.lists(st.one_of(useful, useful, useful, wild, device), max_size=80))
+@given(st.lists(st.one_of(useful, useful, useful, wild, device), min_size=20, max_size=80))
 @common
 def test_registers_any_sequence_both_agree(pair: Pair, story: list[tuple[str, int, int, int]]) -> None:
     with SlotPair(pair) as slots:
@@ -81,18 +81,53 @@ def test_registers_any_sequence_both_agree(pair: Pair, story: list[tuple[str, in
 @given(
     features=st.sets(st.sampled_from([0, 1, 2, 3, *Feature])),
     sizes=st.fixed_dictionaries({i: st.sampled_from([1, 2, 3, 4, 8, 16, 0]) for i in range(len(SIZES))}),
-    after=st.lists(st.one_of(useful, wild, device), max_size=30),
 )
 @common
-def test_driver_bring_up_then_anything_both_agree(
-    pair: Pair, features: set[int], sizes: dict[int, int], after: list[Any]
-) -> None:
+def test_driver_bring_up_any_choice_both_agree(pair: Pair, features: set[int], sizes: dict[int, int]) -> None:
     with SlotPair(pair) as slots:
         driver = MockDriver(slots, Arena(Both(pair), RAM, RAM_SIZE))
         try:
             driver.start(features, sizes=sizes)
         except DriverError:
             assert not (slots.read(Reg.STATUS, 4) & Status.DRIVER_OK)
+
+
+running = st.sampled_from(
+    [
+        *[("write", Reg.QUEUE_NOTIFY, 4, n) for n in (0, 1, 2, 3)],
+        *[("write", Reg.QUEUE_SEL, 4, n) for n in (0, 1, 2, 3)],
+        *[("write", Reg.INTERRUPT_ACK, 4, n) for n in (1, 2, 3, 4)],
+        ("write", Reg.QUEUE_RESET, 4, 1),
+        ("write", Reg.QUEUE_READY, 4, 0),
+        ("write", Reg.QUEUE_READY, 4, 1),
+        ("write", Reg.QUEUE_SIZE, 4, 4),
+        ("write", Reg.DRIVER_FEATURES, 4, 0),
+        ("write", Reg.STATUS, 4, 15),
+        *[("write", CONFIG + n, 4, 0x11223344) for n in (0, 2, 4, 8, 9)],
+        *[("read", CONFIG + n, 4, 0) for n in (0, 2, 4, 8, 9)],
+    ]
+)
+
+
+@given(
+    features=st.sets(
+        st.sampled_from([0, 1, 3, Feature.INDIRECT_DESC, Feature.EVENT_IDX, Feature.RING_PACKED])
+    ),
+    ring_reset=st.booleans(),
+    early=st.lists(st.integers(0, 3), max_size=3),
+    after=st.lists(st.one_of(running, running, running, device, useful), min_size=25, max_size=60),
+)
+@common
+def test_running_device_then_anything_both_agree(
+    pair: Pair, features: set[int], ring_reset: bool, early: list[int], after: list[Any]
+) -> None:
+    with SlotPair(pair) as slots:
+        driver = MockDriver(slots, Arena(Both(pair), RAM, RAM_SIZE))
+        driver.negotiate(features | ({Feature.RING_RESET} if ring_reset else set()))
+        driver.setup_queues(dict(enumerate(SIZES)) if len(early) < 3 else {0: 8})
+        for queue in early:
+            slots.write(Reg.QUEUE_NOTIFY, 4, queue)
+        slots.write(Reg.STATUS, 4, 15)
         play(slots, after)
 
 

@@ -73,6 +73,7 @@ steps = st.lists(
         st.tuples(st.just("interrupts"), st.booleans()),
         st.tuples(st.just("kick"), st.none()),
     ),
+    min_size=15,
     max_size=60,
 )
 
