@@ -40,8 +40,8 @@ class Riscv64Loader(FlatLoader):
         return device_tree(layout, platform, arguments, initrd)
 
     def entry(self, kernel: int, tree: int, boot_cpu: int, /) -> EntryState:
-        """Enter at the image's first byte: a0 is the hart id, a1 the device tree, satp is zero."""
-        return EntryState({"pc": kernel, "a0": boot_cpu, "a1": tree, "satp": 0})
+        """Enter at the image's first byte: a0 is the hart id, a1 the device tree."""
+        return EntryState({"pc": kernel, "a0": boot_cpu, "a1": tree})
 
 
 def device_tree(layout: MachineLayout, platform: Platform, arguments: bytes, initrd: Window | None) -> bytes:
