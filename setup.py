@@ -7,5 +7,6 @@ setup(
     cffi_modules=[
         "vdesktop_core/native/build_ffi.py:ffi",
         "backends/tcg/build_tcg.py:ffi",
+        "plugins/usernet/build_usernet.py:ffi",
     ],
 )
