@@ -99,6 +99,8 @@ def _add_cpus(tree: TreeBuilder, layout: MachineLayout, platform: Platform) -> N
                     tree.cells("#interrupt-cells", 1)
                     tree.cells("#address-cells", 0)
                     tree.flag("interrupt-controller")
+                    # A root of the interrupt tree: not a child of the PLIC, as the root node says of others.
+                    tree.cells("interrupt-parent", _FIRST_CPU_PHANDLE + index)
                     tree.cells("phandle", _FIRST_CPU_PHANDLE + index)
 
 

@@ -39,7 +39,9 @@ SUPPLIES: Mapping[Arch, Supply] = MappingProxyType(
             regions=("plic",),
             first_line=1,
             cpu_enable="sbi",
-            cpu_model=MappingProxyType({"riscv,isa": "rv64imafdc", "mmu-type": "riscv,sv39"}),
+            cpu_model=MappingProxyType(
+                {"riscv,isa": "rv64imafdc_zicntr_zicsr_zifencei", "mmu-type": "riscv,sv39"}
+            ),
         ),
         Arch.X86_64: Supply(
             kind="ioapic",

@@ -97,15 +97,19 @@ static void vcpu_reset(struct tcg_vcpu *vcpu) {
 }
 
 static int set_register(struct tcg_vcpu *vcpu, const char *name, uint64_t value) {
-    static const char *const arguments[] = {"a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7"};
+    static const struct {
+        const char *name;
+        uint32_t offset;
+    } registers[] = {
+        {"pc", RV_ENV_PC},           {"satp", RV_ENV_SATP},       {"a0", RV_ENV_GPR + 8 * 10},
+        {"a1", RV_ENV_GPR + 8 * 11}, {"a2", RV_ENV_GPR + 8 * 12}, {"a3", RV_ENV_GPR + 8 * 13},
+        {"a4", RV_ENV_GPR + 8 * 14}, {"a5", RV_ENV_GPR + 8 * 15}, {"a6", RV_ENV_GPR + 8 * 16},
+        {"a7", RV_ENV_GPR + 8 * 17},
+    };
 
-    if (strcmp(name, "pc") == 0) {
-        RV_CSR(vcpu->env, PC) = value;
-        return 0;
-    }
-    for (unsigned i = 0; i < sizeof(arguments) / sizeof(arguments[0]); i++) {
-        if (strcmp(name, arguments[i]) == 0) {
-            TCG_FIELD(vcpu->env, RV_ENV_GPR + (10 + i) * 8, uint64_t) = value;
+    for (unsigned i = 0; i < sizeof(registers) / sizeof(registers[0]); i++) {
+        if (strcmp(name, registers[i].name) == 0) {
+            TCG_FIELD(vcpu->env, registers[i].offset, uint64_t) = value;
             return 0;
         }
     }
