@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT
  * The ring benchmark on libvdesktop. */
-#include <stdlib.h>
-
 #include "rings.h"
 #include "vdesktop/host.h"
 #include "vdesktop/ring.h"
@@ -9,7 +7,8 @@
 const char *const implementation = "vdesktop";
 
 static struct vd_queue *queue;
-static struct vd_chain chain[32];
+static struct vd_iov iov[VD_CHAIN_SEGS_MAX];
+static uint64_t gpa[VD_CHAIN_SEGS_MAX];
 static volatile bool interrupt;
 
 bool device_start(const struct ring *ring) {
@@ -17,10 +16,6 @@ bool device_start(const struct ring *ring) {
     struct vd_mem *mem = vd_mem_new(host);
     vd_mem_add(mem, 0, ring->ram_size, ring->ram, 0);
     queue = vd_queue_new(host, mem);
-    for (unsigned i = 0; i < 32; i++) {
-        chain[i].iov = malloc(VD_CHAIN_SEGS_MAX * sizeof *chain[i].iov);
-        chain[i].gpa = malloc(VD_CHAIN_SEGS_MAX * sizeof *chain[i].gpa);
-    }
     return vd_queue_start(queue, &(struct vd_queue_config){
                                      .size = ring->size,
                                      .desc = ring->desc,
@@ -33,11 +28,10 @@ bool device_start(const struct ring *ring) {
 }
 
 unsigned device_round(unsigned batch) {
+    struct vd_chain chain = {.iov = iov, .gpa = gpa};
     unsigned n = 0;
-    while (n < batch && vd_queue_pop(queue, &chain[n]) == 1)
-        n++;
-    for (unsigned i = 0; i < n; i++)
-        vd_queue_push(queue, &chain[i], chain[i].write_len);
+    for (; n < batch && vd_queue_pop(queue, &chain) == 1; n++)
+        vd_queue_push(queue, &chain, chain.write_len);
     interrupt = vd_queue_publish(queue);
     return n;
 }

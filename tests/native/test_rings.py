@@ -279,8 +279,8 @@ def test_start_with_bad_geometry_is_refused(
     assert queue.pop()[0] == lib.VD_RING_BAD_GEOMETRY
 
 
-@pytest.mark.parametrize("error", range(-11, 1))
-def test_strerror_names_the_clause_of_every_error(error: int) -> None:
+@pytest.mark.parametrize("error", range(-12, 1))
+def test_strerror_names_the_clause_of_every_driver_error(error: int) -> None:
     text = ffi.string(lib.vd_ring_strerror(error)).decode()
     assert ("virtio 1.4 §" in text) == (-11 < error < 0)
 

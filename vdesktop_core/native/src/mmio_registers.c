@@ -94,10 +94,12 @@ static void queue_start(struct vd_mmio *m, uint32_t i) {
         .event_idx = f >> VD_F_EVENT_IDX & 1,
     };
     int error = vd_queue_start(dev->queue[i], &config);
-    if (error) {
+    if (error == VD_RING_NO_MEMORY)
+        vd_device_failed(dev, vd_ring_strerror(error));
+    else if (error)
         vd_device_protocol_error(dev, vd_ring_strerror(error));
+    if (error)
         return;
-    }
     q->ready = true;
     if (dev->ops->queue_ready)
         dev->ops->queue_ready(dev, (uint16_t)i);

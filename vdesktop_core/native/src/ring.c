@@ -20,6 +20,7 @@ const char *vd_ring_strerror(int error) {
             "readable descriptor after a writable one (virtio 1.4 §2.7.4.2, §2.8.17)",
         [-VD_RING_BAD_LENGTH] = "chain longer than 2^32-1 bytes (virtio 1.4 §2.7.5.1, §2.8.17)",
         [-VD_RING_BAD_NEXT] = "next descriptor beyond the table (virtio 1.4 §2.7.5)",
+        [-VD_RING_NO_MEMORY] = "the host has no memory for the queue",
     };
     uint32_t i = -(uint32_t)error;
     return i < sizeof text / sizeof text[0] ? text[i] : "unknown error";
@@ -35,17 +36,18 @@ struct vd_queue *vd_queue_new(const struct vd_host *host, struct vd_mem *mem) {
 }
 
 void vd_queue_free(struct vd_queue *q) {
-    if (q)
-        q->host->free(q->host->opaque, q);
+    if (!q)
+        return;
+    if (q->in_flight_packed)
+        q->host->free(q->host->opaque, q->in_flight_packed);
+    q->host->free(q->host->opaque, q);
 }
 
 int vd_queue_start(struct vd_queue *q, const struct vd_queue_config *config) {
-    const struct vd_host *host = q->host;
-    struct vd_mem *mem = q->mem;
-    memset(q, 0, sizeof *q);
-    q->host = host;
-    q->mem = mem;
-    q->hot = &mem->region[0]; /* empty if there is no memory: never hits */
+    struct vd_queue kept = {
+        .host = q->host, .mem = q->mem, .in_flight_packed = q->in_flight_packed};
+    *q = kept;
+    q->hot = &q->mem->region[0]; /* empty if there is no memory: never hits */
     q->config = *config;
     q->packed = config->packed;
     q->indirect = config->indirect;
@@ -53,6 +55,7 @@ int vd_queue_start(struct vd_queue *q, const struct vd_queue_config *config) {
     if (!config->size || config->size > VD_QUEUE_SIZE_MAX)
         return vd_queue_break(q, VD_RING_BAD_GEOMETRY);
     q->size = config->size;
+    q->in_flight = q->in_flight_split;
     int error = q->packed ? vd_packed_start(q, config) : vd_split_start(q, config);
     if (error)
         return vd_queue_break(q, error);
@@ -80,7 +83,7 @@ int vd_queue_pop(struct vd_queue *q, struct vd_chain *c) {
 }
 
 void vd_queue_unpop(struct vd_queue *q, const struct vd_chain *c) {
-    if (!q->live || !in_flight(q, c->id))
+    if (!q->live || !q->in_flight[c->id])
         return;
     if (q->packed)
         vd_packed_unpop(q, c);
@@ -97,7 +100,7 @@ static void announce(struct vd_queue *q, const struct vd_chain *c, uint32_t writ
 }
 
 void vd_queue_push(struct vd_queue *q, const struct vd_chain *c, uint32_t written) {
-    if (unlikely(!q->live || !in_flight(q, c->id)))
+    if (unlikely(!q->live || !q->in_flight[c->id]))
         return; /* of a life of the queue that has ended */
     if (unlikely(written > c->write_len))
         written = c->write_len;
@@ -153,7 +156,7 @@ int vd_walk_add_slow(struct vd_queue *q, struct vd_chain *c, struct walk *w, uin
     while (len) {
         const struct vd_mem_region *r = vd_mem_find(q->mem, gpa);
         uint32_t span = r ? (uint32_t)vd_region_span(r, gpa, len, write) : 0;
-        uint32_t n = w->n_read + w->n_write;
+        uint32_t n = w->n;
         if (!span)
             return VD_RING_BAD_ADDRESS;
         if (n == VD_CHAIN_SEGS_MAX)
@@ -161,11 +164,11 @@ int vd_walk_add_slow(struct vd_queue *q, struct vd_chain *c, struct walk *w, uin
         q->hot = r;
         c->iov[n] = (struct vd_iov){r->base + (gpa - r->gpa), span};
         c->gpa[n] = gpa;
+        w->n = n + 1;
         if (write) {
             w->n_write++;
             w->write_len += span;
         } else {
-            w->n_read++;
             w->read_len += span;
         }
         len -= span;
@@ -176,40 +179,49 @@ int vd_walk_add_slow(struct vd_queue *q, struct vd_chain *c, struct walk *w, uin
     return VD_RING_OK;
 }
 
-int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa,
+int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk w, uint64_t gpa,
                      uint32_t len, bool linked) {
     if (!len || len % sizeof(struct desc))
         return VD_RING_BAD_INDIRECT;
     uint32_t entries = len / (uint32_t)sizeof(struct desc), left = entries, i = 0;
     /* One host range as a rule; else each descriptor is copied over the border. */
-    const uint8_t *table = vd_mem_ptr(q->mem, gpa, len, false);
+    const uint8_t *table = vd_region_span(q->hot, gpa, len, false) == len
+                               ? q->hot->base + (gpa - q->hot->gpa)
+                               : vd_mem_ptr(q->mem, gpa, len, false);
     if (unlikely(!table && len - 1 > UINT64_MAX - gpa))
         return VD_RING_BAD_ADDRESS;
     for (;;) {
-        struct desc d;
-        if (likely(table))
-            d = desc_load(table + i * sizeof d);
-        else if (vd_mem_read(q->mem, gpa + i * sizeof d, &d, sizeof d))
-            return VD_RING_BAD_ADDRESS;
+        uint8_t copied[sizeof(struct desc)];
+        const uint8_t *entry = table + i * sizeof(struct desc);
+        if (unlikely(!table)) {
+            if (vd_mem_read(q->mem, gpa + i * sizeof(struct desc), copied, sizeof copied))
+                return VD_RING_BAD_ADDRESS;
+            entry = copied;
+        }
+        struct desc d = desc_load(entry);
         uint32_t flags = (uint32_t)(d.rest >> (linked ? 32 : 48)) & 0xffff;
         /* Packed: flags but WRITE are reserved and ignored here (§2.8.7). */
         if (unlikely(linked && (flags & DESC_F_INDIRECT)))
             return VD_RING_BAD_INDIRECT;
-        int error = walk_add(q, c, w, d.addr, (uint32_t)d.rest, flags & DESC_F_WRITE);
+        int error = walk_add(q, c, &w, d.addr, (uint32_t)d.rest, flags & DESC_F_WRITE);
         if (unlikely(error))
             return error;
         if (linked) {
             if (!(flags & DESC_F_NEXT))
-                return VD_RING_OK;
+                break;
             i = (uint32_t)(d.rest >> 48);
             if (unlikely(i >= entries))
                 return VD_RING_BAD_NEXT;
         } else {
             i++;
         }
-        if (--left == 0)
-            return linked ? VD_RING_CHAIN_TOO_LONG : VD_RING_OK;
+        if (--left == 0) {
+            if (linked)
+                return VD_RING_CHAIN_TOO_LONG;
+            break;
+        }
     }
+    return walk_finish(c, &w);
 }
 
 /* Copies between `data` and bytes [offset, offset+len) of some segments. */

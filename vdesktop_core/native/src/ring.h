@@ -41,7 +41,7 @@ struct split_used {
 #define PACKED_EVENT_DISABLE 1u
 #define PACKED_EVENT_DESC    2u
 
-#define IN_FLIGHT_WORDS (65536 / 64) /* a packed buffer id is any u16 */
+#define PACKED_IDS 65536u
 
 struct vd_queue {
     struct desc *desc;
@@ -76,28 +76,21 @@ struct vd_queue {
 
     const struct vd_host *host;
     struct vd_queue_config config;
-    uint64_t in_flight[IN_FLIGHT_WORDS];
+    /* A byte a head: bits of one word would chain each chain to the one before. A
+     * packed buffer id is any u16, so that needs an allocation of its own. */
+    uint8_t *in_flight;
+    uint8_t *in_flight_packed; /* NULL until a packed ring starts */
+    uint8_t in_flight_split[VD_QUEUE_SIZE_MAX];
 };
 
 /* Reads a guest descriptor exactly once: the empty asm keeps the compiler from
  * going back to memory later. Any alignment (an indirect table has none). */
 static inline struct desc desc_load(const void *p) {
-    struct desc d;
-    memcpy(&d, p, sizeof d);
-    __asm__("" : "+r"(d.addr), "+r"(d.rest));
-    return d;
-}
-
-static inline bool in_flight(const struct vd_queue *q, uint16_t id) {
-    return q->in_flight[id / 64] >> (id % 64) & 1;
-}
-
-static inline void in_flight_set(struct vd_queue *q, uint16_t id) {
-    q->in_flight[id / 64] |= 1ull << (id % 64);
-}
-
-static inline void in_flight_clear(struct vd_queue *q, uint16_t id) {
-    q->in_flight[id / 64] &= ~(1ull << (id % 64));
+    uint64_t addr, rest;
+    memcpy(&addr, p, sizeof addr);
+    memcpy(&rest, (const uint8_t *)p + sizeof addr, sizeof rest);
+    __asm__("" : "+r"(addr), "+r"(rest));
+    return (struct desc){addr, rest};
 }
 
 static inline int vd_queue_break(struct vd_queue *q, int error) {
@@ -105,9 +98,10 @@ static inline int vd_queue_break(struct vd_queue *q, int error) {
     return error;
 }
 
-/* What a walk over one chain has found so far. */
+/* What a walk over one chain has found so far: n segments, the last n_write of
+ * them device-writable. */
 struct walk {
-    uint32_t n_read, n_write;
+    uint32_t n, n_write;
     uint64_t read_len, write_len;
 };
 
@@ -120,37 +114,43 @@ static inline int walk_add(struct vd_queue *q, struct vd_chain *c, struct walk *
                            uint32_t len, bool write) {
     const struct vd_mem_region *r = q->hot;
     uint64_t offset = gpa - r->gpa;
-    uint32_t n = w->n_read + w->n_write;
+    uint32_t n = w->n;
 
-    if (unlikely(offset >= r->len || len > r->len - offset || !len || n == VD_CHAIN_SEGS_MAX ||
-                 (write ? (r->flags & VD_MEM_READONLY) : w->n_write)))
-        return vd_walk_add_slow(q, c, w, gpa, len, write);
+    /* len - 1 is huge for 0; the sum cannot wrap, since offset < r->len first. */
+    if (unlikely(offset >= r->len || (uint64_t)len - 1 >= r->len - offset ||
+                 n == VD_CHAIN_SEGS_MAX || (write ? (r->flags & VD_MEM_READONLY) : w->n_write))) {
+        struct walk copy = *w; /* so that *w itself can stay in registers */
+        int error = vd_walk_add_slow(q, c, &copy, gpa, len, write);
+        *w = copy;
+        return error;
+    }
     c->iov[n] = (struct vd_iov){r->base + offset, len};
     c->gpa[n] = gpa;
+    w->n = n + 1;
     if (write) {
         w->n_write++;
         w->write_len += len;
     } else {
-        w->n_read++;
         w->read_len += len;
     }
     return VD_RING_OK;
 }
 
-/* Walks an indirect table. linked: by next, else in order (packed). */
-int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa,
-                     uint32_t len, bool linked);
-
 static inline int walk_finish(struct vd_chain *c, const struct walk *w) {
     /* §2.7.5.1: not more than 2^32 bytes; and the used length has 32 bits. */
     if (unlikely(w->read_len + w->write_len > UINT32_MAX))
         return VD_RING_BAD_LENGTH;
-    c->n_read = (uint16_t)w->n_read;
+    c->n_read = (uint16_t)(w->n - w->n_write);
     c->n_write = (uint16_t)w->n_write;
     c->read_len = (uint32_t)w->read_len;
     c->write_len = (uint32_t)w->write_len;
     return VD_RING_OK;
 }
+
+/* Walks an indirect table, with which a chain ends. linked: by next, as in split
+ * rings; else in order. */
+int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk w, uint64_t gpa,
+                     uint32_t len, bool linked);
 
 int vd_split_start(struct vd_queue *q, const struct vd_queue_config *config);
 int vd_split_pop(struct vd_queue *q, struct vd_chain *c);

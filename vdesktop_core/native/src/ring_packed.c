@@ -8,7 +8,14 @@ int vd_packed_start(struct vd_queue *q, const struct vd_queue_config *config) {
     q->driver_event = ring_area(q, config->driver, 4, 4, false);
     q->device_event = ring_area(q, config->device, 4, 4, true);
     q->avail_wrap = q->used_wrap = true; /* §2.8.1 */
-    return q->desc && q->driver_event && q->device_event ? VD_RING_OK : VD_RING_BAD_GEOMETRY;
+    if (!q->desc || !q->driver_event || !q->device_event)
+        return VD_RING_BAD_GEOMETRY;
+    if (q->in_flight_packed)
+        memset(q->in_flight_packed, 0, PACKED_IDS);
+    else
+        q->in_flight_packed = q->host->alloc(q->host->opaque, PACKED_IDS);
+    q->in_flight = q->in_flight_packed;
+    return q->in_flight ? VD_RING_OK : VD_RING_NO_MEMORY;
 }
 
 static inline bool available(uint64_t rest, bool wrap) {
@@ -29,37 +36,40 @@ int vd_packed_pop(struct vd_queue *q, struct vd_chain *c) {
     struct walk w = {0};
     uint32_t i = q->next_avail, descs = 1, room = q->size - q->in_flight_descs;
     uint64_t addr = __atomic_load_n(&q->desc[i].addr, __ATOMIC_RELAXED);
+    int error;
     for (;;) {
         uint32_t len = (uint32_t)rest, flags = (uint32_t)(rest >> 48);
-        int error;
         if (unlikely(descs > room)) {
             /* It lies over descriptors that are not used yet. */
             error = descs > q->size ? VD_RING_CHAIN_TOO_LONG : VD_RING_AVAIL_OVERRUN;
-        } else if (flags & DESC_F_INDIRECT) {
-            /* §2.8.19: not in a list linked by NEXT. */
-            if (!q->indirect || descs > 1 || (flags & DESC_F_NEXT))
-                error = VD_RING_BAD_INDIRECT;
-            else
-                error = vd_walk_indirect(q, c, &w, addr, len, false);
-        } else {
-            error = walk_add(q, c, &w, addr, len, flags & DESC_F_WRITE);
+            break;
         }
-        if (unlikely(error))
-            return vd_queue_break(q, error);
         if (++i == q->size)
             i = 0;
-        if (!(flags & DESC_F_NEXT))
+        if (flags & DESC_F_INDIRECT) {
+            /* §2.8.19: not in a list linked by NEXT. */
+            bool legal = q->indirect && descs == 1 && !(flags & DESC_F_NEXT);
+            error = legal ? vd_walk_indirect(q, c, w, addr, len, false) : VD_RING_BAD_INDIRECT;
             break;
+        }
+        error = walk_add(q, c, &w, addr, len, flags & DESC_F_WRITE);
+        if (unlikely(error))
+            break;
+        if (!(flags & DESC_F_NEXT)) {
+            error = walk_finish(c, &w);
+            break;
+        }
         struct desc d = desc_load(&q->desc[i]);
         addr = d.addr;
         rest = d.rest;
         descs++;
     }
     uint16_t id = (uint16_t)(rest >> 32); /* of the last descriptor, §2.8.6 */
-    int error = in_flight(q, id) ? VD_RING_HEAD_IN_FLIGHT : walk_finish(c, &w);
+    if (!error && unlikely(q->in_flight[id]))
+        error = VD_RING_HEAD_IN_FLIGHT;
     if (unlikely(error))
         return vd_queue_break(q, error);
-    in_flight_set(q, id);
+    q->in_flight[id] = 1;
     q->in_flight_descs += descs;
     q->avail_wrap ^= i <= q->next_avail;
     q->next_avail = (uint16_t)i;
@@ -69,7 +79,7 @@ int vd_packed_pop(struct vd_queue *q, struct vd_chain *c) {
 }
 
 void vd_packed_unpop(struct vd_queue *q, const struct vd_chain *c) {
-    in_flight_clear(q, c->id);
+    q->in_flight[c->id] = 0;
     q->in_flight_descs -= c->descs;
     if (q->next_avail < c->descs) {
         q->next_avail = (uint16_t)(q->next_avail + q->size);
@@ -83,7 +93,7 @@ void vd_packed_push(struct vd_queue *q, const struct vd_chain *c, uint32_t writt
     uint32_t flags = (q->used_wrap ? DESC_F_AVAIL | DESC_F_USED : 0) | (written ? DESC_F_WRITE : 0);
     uint64_t *rest = &q->desc[at].rest;
 
-    in_flight_clear(q, c->id);
+    q->in_flight[c->id] = 0;
     q->in_flight_descs -= c->descs;
     /* The driver looks at used descriptors in order, so only the first one of a
      * batch is held back: its flags are written by publish. */

@@ -27,10 +27,7 @@ static int walk(struct vd_queue *q, struct vd_chain *c, uint16_t head) {
             /* §2.7.5.3.1: ends the chain; WRITE on it is ignored (.2). */
             if (!q->indirect || (flags & DESC_F_NEXT))
                 return VD_RING_BAD_INDIRECT;
-            int error = vd_walk_indirect(q, c, &w, d.addr, len, true);
-            if (error)
-                return error;
-            break;
+            return vd_walk_indirect(q, c, w, d.addr, len, true);
         }
         int error = walk_add(q, c, &w, d.addr, len, flags & DESC_F_WRITE);
         if (unlikely(error))
@@ -60,12 +57,12 @@ int vd_split_pop(struct vd_queue *q, struct vd_chain *c) {
     uint16_t head = __atomic_load_n(&q->avail->ring[at & (q->size - 1)], __ATOMIC_RELAXED);
     if (unlikely(head >= q->size))
         return vd_queue_break(q, VD_RING_BAD_HEAD);
-    if (unlikely(in_flight(q, head)))
+    if (unlikely(q->in_flight[head]))
         return vd_queue_break(q, VD_RING_HEAD_IN_FLIGHT);
     int error = walk(q, c, head);
     if (unlikely(error))
         return vd_queue_break(q, error);
-    in_flight_set(q, head);
+    q->in_flight[head] = 1;
     c->id = head;
     c->descs = 1;
     q->next_avail = (uint16_t)(at + 1);
@@ -73,12 +70,12 @@ int vd_split_pop(struct vd_queue *q, struct vd_chain *c) {
 }
 
 void vd_split_unpop(struct vd_queue *q, const struct vd_chain *c) {
-    in_flight_clear(q, c->id);
+    q->in_flight[c->id] = 0;
     q->next_avail--;
 }
 
 void vd_split_push(struct vd_queue *q, const struct vd_chain *c, uint32_t written) {
-    in_flight_clear(q, c->id);
+    q->in_flight[c->id] = 0;
     uint64_t element = c->id | (uint64_t)written << 32;
     memcpy(&q->used->ring[8u * (q->next_used & (q->size - 1u))], &element, sizeof element);
     q->next_used++;

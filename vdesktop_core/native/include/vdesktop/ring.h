@@ -19,7 +19,7 @@ struct vd_iov {
     size_t len;
 };
 
-/* Why a queue broke. Every value names a clause; see vd_ring_strerror. */
+/* Why a queue broke. All but the last name a clause; see vd_ring_strerror. */
 enum vd_ring_error {
     VD_RING_OK = 0,
     VD_RING_BAD_GEOMETRY = -1,
@@ -30,8 +30,9 @@ enum vd_ring_error {
     VD_RING_CHAIN_TOO_LONG = -6, /* loop, or longer than the queue */
     VD_RING_BAD_INDIRECT = -7,   /* nested, zero or odd length, not negotiated */
     VD_RING_ORDER = -8,          /* device-readable after device-writable */
-    VD_RING_BAD_LENGTH = -9,     /* zero-length descriptor, or total over 2^32-1 */
+    VD_RING_BAD_LENGTH = -9,     /* total over 2^32-1; a descriptor of length 0 is passed over */
     VD_RING_BAD_NEXT = -10,
+    VD_RING_NO_MEMORY = -11, /* of the host: the only one that is not the driver's fault */
 };
 const char *vd_ring_strerror(int error);
 
