@@ -143,6 +143,8 @@ def test_device_tree_riscv64_harts_have_an_interrupt_controller_each() -> None:
     phandles = [_cells(tree, f"/cpus/cpu@{n}/interrupt-controller", "phandle")[0] for n in range(2)]
     contexts = _cells(tree, "/interrupt-controller@c000000", "interrupts-extended")
     assert contexts == [phandles[0], 9, phandles[1], 9]
+    for path in ("/", "/cpus", "/cpus/cpu@0", "/cpus/cpu@0/interrupt-controller"):
+        assert not tree.hasprop(tree.path_offset(path), "interrupt-parent")
     assert _cells(tree, "/interrupt-controller@c000000", "riscv,ndev") == [63]
     assert _cells(tree, "/cpus", "timebase-frequency") == [10_000_000]
     assert _text(tree, "/cpus/cpu@1", "riscv,isa-extensions") == ["i", "m", "a", "f", "d", "c", "zba"]

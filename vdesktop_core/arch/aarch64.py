@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vdesktop_core.arch.device_tree import TreeBuilder, add_chosen, add_devices, add_memory
 from vdesktop_core.arch.flat_loader import FlatLoader
-from vdesktop_core.arch.memory_map import SLOT_SIZE, Window
+from vdesktop_core.arch.memory_map import Window
 from vdesktop_core.errors import BootError
 from vdesktop_core.hypervisor import Arch, EntryState, IrqTrigger
 
@@ -72,7 +72,7 @@ def device_tree(layout: MachineLayout, platform: Platform, arguments: bytes, ini
             tree.flag("always-on")
             flags = _timer_flags(controller, layout.vcpus)
             tree.cells("interrupts", *(cell for ppi in TIMER_PPIS for cell in (_PPI, ppi, flags)))
-        add_devices(tree, layout, SLOT_SIZE, lambda line: (_SPI, line, trigger))
+        add_devices(tree, layout, _GIC_PHANDLE, lambda line: (_SPI, line, trigger))
     return tree.finish()
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import libfdt
 
+from vdesktop_core.arch.memory_map import SLOT_SIZE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -109,17 +111,19 @@ def add_memory(tree: TreeBuilder, banks: Sequence[Window]) -> None:
             tree.reg(bank)
 
 
-def add_devices(tree: TreeBuilder, layout: MachineLayout, slot_size: int, interrupt: IrqCells) -> None:
-    """Add the UART and the virtio-mmio slots."""
+def add_devices(tree: TreeBuilder, layout: MachineLayout, parent: int, interrupt: IrqCells) -> None:
+    """Add the UART and the virtio-mmio slots; ``parent`` is the interrupt controller's phandle."""
     if (uart := layout.uart) is not None:
         with tree.node(f"serial@{uart.base:x}"):
             tree.strings("compatible", "ns16550a")
             tree.quads("reg", uart.base, _UART_REGISTERS)
             tree.cells("clock-frequency", _UART_CLOCK)
+            tree.cells("interrupt-parent", parent)
             tree.cells("interrupts", *interrupt(uart.line))
     for slot in layout.slots:
         with tree.node(f"virtio_mmio@{slot.base:x}"):
             tree.strings("compatible", "virtio,mmio")
-            tree.quads("reg", slot.base, slot_size)
+            tree.quads("reg", slot.base, SLOT_SIZE)
+            tree.cells("interrupt-parent", parent)
             tree.cells("interrupts", *interrupt(slot.line))
             tree.flag("dma-coherent")

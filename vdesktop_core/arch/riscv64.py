@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vdesktop_core.arch.device_tree import TreeBuilder, add_chosen, add_devices, add_memory
 from vdesktop_core.arch.flat_loader import FlatLoader
-from vdesktop_core.arch.memory_map import SLOT_SIZE, Window
+from vdesktop_core.arch.memory_map import Window
 from vdesktop_core.errors import BootError
 from vdesktop_core.hypervisor import Arch, EntryState
 
@@ -54,14 +54,14 @@ def device_tree(layout: MachineLayout, platform: Platform, arguments: bytes, ini
     with tree.node(""):
         tree.cells("#address-cells", 2)
         tree.cells("#size-cells", 2)
-        tree.cells("interrupt-parent", _PLIC_PHANDLE)
         tree.strings("compatible", "vdesktop,riscv64")
         tree.strings("model", "virtio-desktop (riscv64)")
         add_chosen(tree, layout, arguments, initrd)
         add_memory(tree, layout.ram)
         _add_cpus(tree, layout, platform)
         _add_plic(tree, layout, platform)
-        add_devices(tree, layout, SLOT_SIZE, lambda line: (line,))
+        # Not at the root node: the harts' interrupt controllers are no children of the PLIC.
+        add_devices(tree, layout, _PLIC_PHANDLE, lambda line: (line,))
     return tree.finish()
 
 
@@ -99,8 +99,6 @@ def _add_cpus(tree: TreeBuilder, layout: MachineLayout, platform: Platform) -> N
                     tree.cells("#interrupt-cells", 1)
                     tree.cells("#address-cells", 0)
                     tree.flag("interrupt-controller")
-                    # A root of the interrupt tree: not a child of the PLIC, as the root node says of others.
-                    tree.cells("interrupt-parent", _FIRST_CPU_PHANDLE + index)
                     tree.cells("phandle", _FIRST_CPU_PHANDLE + index)
 
 
