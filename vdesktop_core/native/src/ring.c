@@ -192,12 +192,11 @@ int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk w, uint
         return VD_RING_BAD_ADDRESS;
     for (;;) {
         uint8_t copied[sizeof(struct desc)];
-        const uint8_t *entry = table + i * sizeof(struct desc);
-        if (unlikely(!table)) {
-            if (vd_mem_read(q->mem, gpa + i * sizeof(struct desc), copied, sizeof copied))
-                return VD_RING_BAD_ADDRESS;
-            entry = copied;
-        }
+        const uint8_t *entry = copied;
+        if (table)
+            entry = table + i * sizeof(struct desc);
+        else if (vd_mem_read(q->mem, gpa + i * sizeof(struct desc), copied, sizeof copied))
+            return VD_RING_BAD_ADDRESS;
         struct desc d = desc_load(entry);
         uint32_t flags = (uint32_t)(d.rest >> (linked ? 32 : 48)) & 0xffff;
         /* Packed: flags but WRITE are reserved and ignored here (§2.8.7). */
