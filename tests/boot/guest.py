@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: From the first instruction to the shell. Far more than it takes: no test is about time.
 BOOT_SECONDS = 150
 #: Read lines and run them, without echo and line editing, so that a command and its output cannot mix.
-_LOOP = "stty -echo; PS1=; while read -r l; do eval \"$l\"; done"
+_LOOP = 'stty -echo; PS1=; while read -r l; do eval "$l"; done'
 
 
 def vdesktop(*arguments: str | Path) -> list[str]:

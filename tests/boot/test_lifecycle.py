@@ -54,7 +54,7 @@ def test_reboot_without_reboot_ends_with_status_10(arch_image: Image, tmp_path: 
 
 
 def test_command_of_the_kernel_line_runs_and_powers_off(image: Image, tmp_path: Path) -> None:
-    append = 'quiet vdesktop.run="echo sum=$((40+2)); false"'
+    append = 'console=hvc0 quiet vdesktop.run="echo sum=$((40+2)); false"'
     guest = Guest(image, tmp_path, ("--append", append))
     try:
         guest.terminal.expect(r"sum=42\r*\n", BOOT_SECONDS)

@@ -136,7 +136,7 @@ memory = "512M"
 [boot]
 kernel = "kernel"
 initrd = "initrd"
-append = "quiet"
+append = "console=hvc0 quiet"
 """
 
 
