@@ -57,11 +57,12 @@ def declarations(name: str) -> str:
 def compile_flags() -> tuple[list[str], list[str]]:
     """Return compiler and linker flags."""
     flags = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-pthread"]
-    link = ["-pthread"]
+    link = ["-O2", "-pthread"]
     if sanitizers := os.environ.get("VDESKTOP_SANITIZE"):
         flags += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
-        link += [f"-fsanitize={sanitizers}"]
-    return flags, link
+        return flags, [*link, f"-fsanitize={sanitizers}"]
+    # The rings are inlined into the data planes: a fifth off the time of a chain.
+    return [*flags, "-flto"], [*link, "-flto=auto"]
 
 
 def make() -> cffi.FFI:

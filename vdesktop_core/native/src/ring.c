@@ -2,6 +2,11 @@
  * Virtqueues: life cycle, and what split and packed share. */
 #include "ring.h"
 
+int vd_queue_break(struct vd_queue *q, int error) {
+    q->error = error;
+    return error;
+}
+
 const char *vd_ring_strerror(int error) {
     static const char *const text[] = {
         [-VD_RING_OK] = "no error",
@@ -91,7 +96,8 @@ void vd_queue_unpop(struct vd_queue *q, const struct vd_chain *c) {
         vd_split_unpop(q, c);
 }
 
-static void announce(struct vd_queue *q, const struct vd_chain *c, uint32_t written) {
+/* Not inlined: without a hook, push is a leaf that saves no registers. */
+static cold void announce(struct vd_queue *q, const struct vd_chain *c, uint32_t written) {
     for (uint32_t i = c->n_read; written; i++) {
         uint32_t len = c->iov[i].len < written ? (uint32_t)c->iov[i].len : written;
         vd_mem_written(q->mem, c->gpa[i], len);

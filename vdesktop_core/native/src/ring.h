@@ -12,6 +12,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rings are little-endi
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
+#define cold        __attribute__((cold, noinline))
 
 /* Descriptor flags, split §2.7.5 and packed §2.8.14. */
 #define DESC_F_NEXT     (1u << 0)
@@ -93,10 +94,7 @@ static inline struct desc desc_load(const void *p) {
     return (struct desc){addr, rest};
 }
 
-static inline int vd_queue_break(struct vd_queue *q, int error) {
-    q->error = error;
-    return error;
-}
+cold int vd_queue_break(struct vd_queue *q, int error);
 
 /* What a walk over one chain has found so far: n segments, the last n_write of
  * them device-writable. */
@@ -105,8 +103,8 @@ struct walk {
     uint64_t read_len, write_len;
 };
 
-int vd_walk_add_slow(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa,
-                     uint32_t len, bool write);
+cold int vd_walk_add_slow(struct vd_queue *q, struct vd_chain *c, struct walk *w, uint64_t gpa,
+                          uint32_t len, bool write);
 
 /* Adds the buffer of one descriptor. A buffer of length 0 gives no segment: the
  * specification does not forbid it, and Linux vhost passes over it likewise. */
