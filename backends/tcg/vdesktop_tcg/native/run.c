@@ -52,17 +52,32 @@ void tcg_leave_guest(struct tcg_vm *vm) {
     }
 }
 
-/* Back into guest code, from within a run of it. */
+static void fold_lines(struct tcg_vm *vm) {
+    for (uint32_t w = 0; w < TCG_LINE_WORDS; w++) {
+        uint64_t levels = atomic_load(&vm->levels[w]), changed = levels ^ vm->folded[w];
+        vm->folded[w] = levels;
+        if (changed)
+            vm->ops->lines_changed(vm, w, changed, levels);
+    }
+}
+
+/* Back into guest code, from within a run of it. What an MMIO handler did to a
+ * line must be seen by the very next instruction: a driver that acknowledges an
+ * interrupt and finds it still pending takes it twice. */
 void tcg_enter_guest(struct tcg_vm *vm) {
     for (;;) {
         atomic_store(&vm->in_guest, true);
         uint32_t kick = atomic_load(&vm->kick);
-        if (!(kick & TCG_KICK_CODE)) {
+        if (kick & TCG_KICK_LINES) {
+            atomic_fetch_and(&vm->kick, ~(uint32_t)TCG_KICK_LINES);
+            fold_lines(vm);
+        } else if (kick & TCG_KICK_CODE) {
+            tcg_leave_guest(vm);
+        } else {
             if (kick)
                 request_exit(vm, vm->current->cs, true);
             return;
         }
-        tcg_leave_guest(vm);
     }
 }
 
@@ -124,15 +139,6 @@ void tcg_vm_exit(struct tcg_vm *vm, enum tcg_exit reason, const char *detail) {
         snprintf(vm->detail, sizeof vm->detail, "%s", detail);
     }
     tcg_vm_leave(vm);
-}
-
-static void fold_lines(struct tcg_vm *vm) {
-    for (uint32_t w = 0; w < TCG_LINE_WORDS; w++) {
-        uint64_t levels = atomic_load(&vm->levels[w]), changed = levels ^ vm->folded[w];
-        vm->folded[w] = levels;
-        if (changed)
-            vm->ops->lines_changed(vm, w, changed, levels);
-    }
 }
 
 static bool runnable(struct tcg_vcpu *vcpu) {
