@@ -50,11 +50,16 @@ def vectors(code: A64, irq: str | None = None, sync: str | None = None) -> A64:
 
 
 def mmu_on(machine: BareMetal, code: A64, aliases: tuple[int, ...] = (2,)) -> A64:
-    """4 KiB granule, 39-bit addresses: devices at GiB 0, RAM at GiB 1, and again at each of ``aliases``."""
+    """4 KiB granule, 39-bit addresses: devices at GiB 0, RAM at GiB 1, and again at each of ``aliases``.
+
+    Aliases are not executable, as a JIT's writable mapping is not: writes through an executable
+    mapping take the library's slow path anyway.
+    """
     block, device, normal = 0x401, 1 << 2, 0 << 2
     machine.poke(PAGE_TABLE, block | device)
-    for index in (1, *aliases):
-        machine.poke(PAGE_TABLE + 8 * index, RAM | block | normal | 3 << 8)
+    machine.poke(PAGE_TABLE + 8, RAM | block | normal | 3 << 8)
+    for index in aliases:
+        machine.poke(PAGE_TABLE + 8 * index, RAM | block | normal | 3 << 8 | 3 << 53)  # UXN, PXN
     code.li(SCRATCH, 0x00FF).msr("mair_el1", SCRATCH)
     code.li(SCRATCH, 25 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 2 << 32).msr("tcr_el1", SCRATCH)
     code.li(SCRATCH, PAGE_TABLE).msr("ttbr0_el1", SCRATCH).isb()
