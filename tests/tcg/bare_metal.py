@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import cffi
+from vdesktop_tcg.hypervisor import TcgHypervisor
 
 from vdesktop_core.arch.memory_map import memory_map
 from vdesktop_core.hypervisor import Arch, EntryState, VmEvent, VmSpec
 from vdesktop_core.memory import MemoryRegion
-from vdesktop_tcg.hypervisor import TcgHypervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
 
 #: A test that has not ended by then hangs.
 PATIENCE = 120

@@ -6,12 +6,15 @@ The addresses are the recommended memory map's; the C models are built for them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from vdesktop_core.arch.memory_map import memory_map
 from vdesktop_core.hypervisor import Arch, InterruptController, Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)

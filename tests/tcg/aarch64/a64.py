@@ -10,8 +10,10 @@ Instructions are methods, registers are numbers (31: zero, or sp), a target is a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 XZR = 31
 

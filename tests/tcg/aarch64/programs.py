@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
-from a64 import A64
-from bare_metal import BareMetal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from a64 import A64
+    from bare_metal import BareMetal
 
 RAM = 0x40000000
 CODE = RAM

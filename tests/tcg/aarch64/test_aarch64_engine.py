@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 from a64 import A64, function_returning
@@ -199,8 +200,7 @@ def test_fetch_from_nothing_is_an_undefined_instruction(machine: BareMetal) -> N
 
 def test_machines_one_after_the_other_leak_nothing() -> None:
     def resident() -> int:
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[1])
+        return int(Path("/proc/self/statm").read_text().split()[1])
 
     def once() -> None:
         with BareMetal(Arch.AARCH64, vcpus=4) as machine:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from a64 import A64, PSCI
-from bare_metal import BareMetal
 from programs import CODE, DEVICE, GICC, GICD, RESULT, enable_gic, put, vectors
 
 from vdesktop_core.hypervisor import ExitReason
+
+if TYPE_CHECKING:
+    from bare_metal import BareMetal
 
 SPI = 8
 INTID = 32 + SPI

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from a64 import A64, function_returning
-from bare_metal import BareMetal
 from programs import CODE, DATA, FUNCTION, GICC, GICD, PAGE_TABLE, RAM, RESULT, enable_gic, mmu_on, put
 
 from vdesktop_core.hypervisor import ExitReason
+
+if TYPE_CHECKING:
+    from bare_metal import BareMetal
 
 CODE1 = RAM + 0x8000
 FLAG = RESULT + 0x100

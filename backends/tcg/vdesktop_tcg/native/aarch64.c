@@ -19,9 +19,9 @@ extern const struct tcg_layout tcg_layout_aarch64;
 
 #define PSTATE_EL1H  0x5u
 #define DAIF_MASKED  0x3c0u
-#define SCR_EL3_INIT 0x531u          /* NS, RES1, HCE, RW */
-#define HCR_EL2_INIT (1ull << 31)    /* RW */
-#define CNTHCTL_INIT 3u              /* EL1 may use the physical counter and timer */
+#define SCR_EL3_INIT 0x531u       /* NS, RES1, HCE, RW */
+#define HCR_EL2_INIT (1ull << 31) /* RW */
+#define CNTHCTL_INIT 3u           /* EL1 may use the physical counter and timer */
 #define MPIDR_RES1   (1ull << 31)
 
 static void gic_output(void *opaque, uint32_t cpu, bool level) {
@@ -94,7 +94,8 @@ static void lines_changed(struct tcg_vm *vm, uint32_t word, uint64_t changed, ui
 }
 
 static bool has_work(struct tcg_vcpu *vcpu) {
-    return TCG_FIELD(vcpu->cs, tcg_layout_aarch64.cpu.interrupt_request, uint32_t) & A64_INTERRUPT_WAKES;
+    return TCG_FIELD(vcpu->cs, tcg_layout_aarch64.cpu.interrupt_request, uint32_t) &
+           A64_INTERRUPT_WAKES;
 }
 
 static void exception(struct tcg_vcpu *vcpu, uint32_t number) {

@@ -25,10 +25,10 @@ enum {
     A64_CNTHCTL_EL2 = 1376,
     A64_C14_TIMER = 1392, /* {cval, ctl} by timer */
     A64_VMPIDR_EL2 = 2832,
-    A64_ELR_EL = 568,             /* [4] */
-    A64_CPU_CP_REGS = 54544,      /* ARMCPU */
-    A64_CPU_MP_AFFINITY = 54888,  /* ARMCPU */
-    A64_CPREG_WRITEFN = 88,       /* ARMCPRegInfo */
+    A64_ELR_EL = 568,            /* [4] */
+    A64_CPU_CP_REGS = 54544,     /* ARMCPU */
+    A64_CPU_MP_AFFINITY = 54888, /* ARMCPU */
+    A64_CPREG_WRITEFN = 88,      /* ARMCPRegInfo */
 };
 
 #define A64_INTERRUPT_HARD  0x2u

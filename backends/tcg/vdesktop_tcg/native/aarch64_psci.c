@@ -16,21 +16,29 @@ enum {
     PSCI_SYSTEM_RESET = 0x84000009u,
     PSCI_FEATURES = 0x8400000au,
 };
-enum { SUCCESS = 0, NOT_SUPPORTED = -1, INVALID_PARAMETERS = -2, ALREADY_ON = -4, INVALID_ADDRESS = -9 };
-#define PSCI_1_1           0x10001
-#define SMCCC_1_1          0x10001
-#define NO_MIGRATION       2 /* MIGRATE_INFO_TYPE: no Trusted OS, or it needs none */
-#define AFFINITY_ON        0
-#define AFFINITY_OFF       1
-#define AFFINITY_BITS      0xff00ffffffull
-#define LOWEST_LEVEL_MAX   3
+enum {
+    SUCCESS = 0,
+    NOT_SUPPORTED = -1,
+    INVALID_PARAMETERS = -2,
+    ALREADY_ON = -4,
+    INVALID_ADDRESS = -9
+};
+#define PSCI_1_1         0x10001
+#define SMCCC_1_1        0x10001
+#define NO_MIGRATION     2 /* MIGRATE_INFO_TYPE: no Trusted OS, or it needs none */
+#define AFFINITY_ON      0
+#define AFFINITY_OFF     1
+#define AFFINITY_BITS    0xff00ffffffull
+#define LOWEST_LEVEL_MAX 3
 
 static uint64_t *x(struct tcg_vcpu *vcpu, unsigned n) {
     return &TCG_FIELD(vcpu->env, A64_XREGS, uint64_t) + n;
 }
 
 static struct tcg_vcpu *by_affinity(struct tcg_vm *vm, uint64_t mpidr) {
-    return (mpidr & ~AFFINITY_BITS) ? NULL : tcg_vm_vcpu(vm, mpidr > UINT32_MAX ? UINT32_MAX : (uint32_t)mpidr);
+    return (mpidr & ~AFFINITY_BITS)
+               ? NULL
+               : tcg_vm_vcpu(vm, mpidr > UINT32_MAX ? UINT32_MAX : (uint32_t)mpidr);
 }
 
 static int64_t cpu_on(struct tcg_vcpu *caller, uint64_t mpidr, uint64_t entry, uint64_t context) {

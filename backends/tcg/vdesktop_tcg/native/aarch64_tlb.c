@@ -30,9 +30,10 @@ static struct {
     }
 
 BROADCAST(flush_all, stock.all, a64_fns.tlb_flush, (void *cs), (cs), (v->cs))
-BROADCAST(flush_modes, stock.modes, a64_fns.tlb_flush_by_mmuidx, (void *cs, uint16_t modes), (cs, modes),
-          (v->cs, modes))
-BROADCAST(flush_page, stock.page, a64_fns.tlb_flush_page, (void *cs, uint64_t page), (cs, page), (v->cs, page))
+BROADCAST(flush_modes, stock.modes, a64_fns.tlb_flush_by_mmuidx, (void *cs, uint16_t modes),
+          (cs, modes), (v->cs, modes))
+BROADCAST(flush_page, stock.page, a64_fns.tlb_flush_page, (void *cs, uint64_t page), (cs, page),
+          (v->cs, page))
 BROADCAST(flush_page_modes, stock.page_modes, a64_fns.tlb_flush_page_by_mmuidx,
           (void *cs, uint64_t page, uint16_t modes), (cs, page, modes), (v->cs, page, modes))
 
@@ -42,6 +43,7 @@ const struct tcg_rebind a64_tlb_rebinds[] = {
     {"tlb_flush_by_mmuidx_all_cpus_synced", (void *)flush_modes, (void **)&stock.modes_synced},
     {"tlb_flush_page_all_cpus_synced", (void *)flush_page, (void **)&stock.page},
     {"tlb_flush_page_by_mmuidx_all_cpus", (void *)flush_page_modes, (void **)&stock.page_modes},
-    {"tlb_flush_page_by_mmuidx_all_cpus_synced", (void *)flush_page_modes, (void **)&stock.page_modes_synced},
+    {"tlb_flush_page_by_mmuidx_all_cpus_synced", (void *)flush_page_modes,
+     (void **)&stock.page_modes_synced},
     {NULL, NULL, NULL},
 };

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define JUMP_CACHE_BYTES 32768u
-#define VICTIMS 8u
+#define VICTIMS          8u
 
 /* TLB flags of an entry's addresses: bits counted down from TARGET_PAGE_BITS_MIN. */
 #define FLAG_INVALID(bits)  (1ull << ((bits)-1))
@@ -49,7 +49,8 @@ static struct tlb_desc *tlb_desc(const struct tcg_vcpu *vcpu, uint32_t mode) {
 }
 
 static struct tlb_fast *tlb_fast(const struct tcg_vcpu *vcpu, uint32_t mode) {
-    return (struct tlb_fast *)((char *)vcpu->cs + vcpu->vm->layout->neg + vcpu->vm->layout->tlb_f) + mode;
+    return (struct tlb_fast *)((char *)vcpu->cs + vcpu->vm->layout->neg + vcpu->vm->layout->tlb_f) +
+           mode;
 }
 
 static struct tcg_region *region_of_ram(struct tcg_vm *vm, uint64_t ram_addr) {
@@ -276,18 +277,21 @@ REPLACEMENTS(0)
 REPLACEMENTS(1)
 REPLACEMENTS(2)
 
-#define REPLACED(N, name) {#name, (void *)name##_##N, (void **)&fns->stock.name}
+#define REPLACED(N, name)                                                                          \
+    { #name, (void *)name##_##N, (void **)&fns->stock.name }
 #define TABLE(N)                                                                                   \
     {                                                                                              \
-        REPLACED(N, check_exit_request), REPLACED(N, tlb_protect_code), REPLACED(N, tlb_unprotect_code),                        \
-            REPLACED(N, tlb_set_dirty), REPLACED(N, tlb_reset_dirty_by_vaddr),                     \
-            REPLACED(N, tb_flush), {                                                               \
+        REPLACED(N, check_exit_request), REPLACED(N, tlb_protect_code),                            \
+            REPLACED(N, tlb_unprotect_code), REPLACED(N, tlb_set_dirty),                           \
+            REPLACED(N, tlb_reset_dirty_by_vaddr), REPLACED(N, tb_flush), {                        \
             NULL, NULL, NULL                                                                       \
         }                                                                                          \
     }
 
-void tcg_engine_rebinds(uint32_t arch_index, struct tcg_fns *fns, struct tcg_rebind to[TCG_ENGINE_REBINDS]) {
-    const struct tcg_rebind tables[TCG_ARCHES_MAX][TCG_ENGINE_REBINDS] = {TABLE(0), TABLE(1), TABLE(2)};
+void tcg_engine_rebinds(uint32_t arch_index, struct tcg_fns *fns,
+                        struct tcg_rebind to[TCG_ENGINE_REBINDS]) {
+    const struct tcg_rebind tables[TCG_ARCHES_MAX][TCG_ENGINE_REBINDS] = {TABLE(0), TABLE(1),
+                                                                          TABLE(2)};
     stock_of[arch_index] = fns;
     memcpy(to, tables[arch_index], sizeof tables[arch_index]);
 }

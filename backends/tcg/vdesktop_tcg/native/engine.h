@@ -20,11 +20,11 @@
 #include "tcg.h"
 #include "vdesktop/abi.h"
 
-#define TCG_VCPUS_MAX 8u
-#define TCG_LINES_MAX 256u
+#define TCG_VCPUS_MAX  8u
+#define TCG_LINES_MAX  256u
 #define TCG_LINE_WORDS (TCG_LINES_MAX / 64u)
 #define TCG_DETAIL_MAX 256u
-#define TCG_NEVER UINT64_MAX
+#define TCG_NEVER      UINT64_MAX
 
 struct uc_struct; /* Unicorn's engine, opaque but for struct tcg_layout */
 struct tcg_vm;
@@ -42,15 +42,16 @@ struct tcg_layout {
         uint32_t cpu, nested_level, invalid_error;
     } uc;
     struct {
-        uint32_t exit_request, cflags_next_tb, interrupt_request, env_ptr, icount_decr_ptr, tb_jmp_cache, breakpoints,
-            watchpoints, opaque, cpu_index, halted, exception_index, uc, cc;
-    } cpu;                                /* struct CPUState */
-    uint32_t neg, env, cpu_size;          /* in, and size of, struct ArchCPU */
-    uint32_t tcg_uc, tcg_cpu_env;         /* `uc` and `cpu_env` in TCGContext */
-    uint32_t tlb_f;                       /* fast part, in CPUTLB */
-    uint32_t mmu_modes;                   /* NB_MMU_MODES */
-    uint32_t page_bits_min;               /* TARGET_PAGE_BITS_MIN: TLB flags lie below it */
-    uint32_t pc;                          /* in CPUArchState */
+        uint32_t exit_request, cflags_next_tb, interrupt_request, env_ptr, icount_decr_ptr,
+            tb_jmp_cache, breakpoints, watchpoints, opaque, cpu_index, halted, exception_index, uc,
+            cc;
+    } cpu;                        /* struct CPUState */
+    uint32_t neg, env, cpu_size;  /* in, and size of, struct ArchCPU */
+    uint32_t tcg_uc, tcg_cpu_env; /* `uc` and `cpu_env` in TCGContext */
+    uint32_t tlb_f;               /* fast part, in CPUTLB */
+    uint32_t mmu_modes;           /* NB_MMU_MODES */
+    uint32_t page_bits_min;       /* TARGET_PAGE_BITS_MIN: TLB flags lie below it */
+    uint32_t pc;                  /* in CPUArchState */
 };
 
 /* A function of the library to look up: `name` without the architecture
@@ -116,9 +117,9 @@ struct tcg_vcpu {
     struct tcg_vm *vm;
     uint32_t index;
     enum tcg_power power;
-    void *cs;   /* CPUState = ArchCPU */
-    void *env;  /* CPUArchState */
-    void *arch; /* vcpu_size bytes, the architecture part's */
+    void *cs;          /* CPUState = ArchCPU */
+    void *env;         /* CPUArchState */
+    void *arch;        /* vcpu_size bytes, the architecture part's */
     uint64_t deadline; /* of its own timers; TCG_NEVER: none */
 };
 
@@ -175,12 +176,13 @@ struct tcg_vcpu *tcg_vcpu_of_cs(const void *cs);
 struct tcg_uc_api {
     int (*reg_read)(struct uc_struct *uc, int regid, void *value);
     int (*reg_write)(struct uc_struct *uc, int regid, const void *value);
-    int (*hook_add)(struct uc_struct *uc, size_t *hook, int type, void *callback, void *opaque, uint64_t begin,
-                    uint64_t end, ...);
-    int (*mem_map_ptr)(struct uc_struct *uc, uint64_t address, size_t size, uint32_t perms, void *ptr);
+    int (*hook_add)(struct uc_struct *uc, size_t *hook, int type, void *callback, void *opaque,
+                    uint64_t begin, uint64_t end, ...);
+    int (*mem_map_ptr)(struct uc_struct *uc, uint64_t address, size_t size, uint32_t perms,
+                       void *ptr);
     int (*mem_unmap)(struct uc_struct *uc, uint64_t address, size_t size);
-    int (*mmio_map)(struct uc_struct *uc, uint64_t address, size_t size, void *read, void *read_opaque, void *write,
-                    void *write_opaque);
+    int (*mmio_map)(struct uc_struct *uc, uint64_t address, size_t size, void *read,
+                    void *read_opaque, void *write, void *write_opaque);
     int (*open)(int arch, int mode, struct uc_struct **uc);
     int (*close)(struct uc_struct *uc);
     int (*ctl)(struct uc_struct *uc, uint32_t control, ...);

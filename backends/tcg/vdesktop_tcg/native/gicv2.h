@@ -10,14 +10,14 @@
 
 #include "vdesktop/abi.h"
 
-#define GIC_CPUS_MAX     8u
-#define GIC_SPIS         128u
-#define GIC_PRIVATE      32u /* SGIs 0-15 and PPIs 16-31, banked */
-#define GIC_IRQS         (GIC_PRIVATE + GIC_SPIS)
-#define GIC_WORDS        (GIC_IRQS / 32u)
-#define GICD_SIZE        0x10000u
-#define GICC_SIZE        0x10000u
-#define GIC_SPURIOUS     1023u
+#define GIC_CPUS_MAX 8u
+#define GIC_SPIS     128u
+#define GIC_PRIVATE  32u /* SGIs 0-15 and PPIs 16-31, banked */
+#define GIC_IRQS     (GIC_PRIVATE + GIC_SPIS)
+#define GIC_WORDS    (GIC_IRQS / 32u)
+#define GICD_SIZE    0x10000u
+#define GICC_SIZE    0x10000u
+#define GIC_SPURIOUS 1023u
 
 /* Bit i of a word: interrupt 32 * word + i. Word 0 is banked, in gic_cpu. */
 struct gic_bits {

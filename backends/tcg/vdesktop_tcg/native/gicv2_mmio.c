@@ -43,7 +43,8 @@ enum {
 /* One byte of the byte-accessible arrays. */
 static uint8_t read_byte(struct gicv2 *gic, uint32_t cpu, uint32_t at) {
     if (at < GICD_ITARGETSR)
-        return at - GICD_IPRIORITYR < GIC_IRQS ? *gicv2_priority(gic, cpu, at - GICD_IPRIORITYR) : 0;
+        return at - GICD_IPRIORITYR < GIC_IRQS ? *gicv2_priority(gic, cpu, at - GICD_IPRIORITYR)
+                                               : 0;
     if (at < GICD_ICFGR) {
         uint32_t irq = at - GICD_ITARGETSR;
         if (irq < GIC_PRIVATE)
@@ -74,7 +75,8 @@ static void write_byte(struct gicv2 *gic, uint32_t cpu, uint32_t at, uint8_t val
 }
 
 static bool is_bytes(uint32_t at) {
-    return (at >= GICD_IPRIORITYR && at < GICD_ICFGR) || (at >= GICD_CPENDSGIR && at < GICD_SPENDSGIR + 16);
+    return (at >= GICD_IPRIORITYR && at < GICD_ICFGR) ||
+           (at >= GICD_CPENDSGIR && at < GICD_SPENDSGIR + 16);
 }
 
 /* GICD_ICFGR: two bits an interrupt, the upper one: edge-triggered. */
@@ -265,7 +267,8 @@ static void cpu_write(void *opaque, uint64_t offset, unsigned width, uint64_t va
 }
 
 void gicv2_init(struct gicv2 *gic) {
-    gic->distributor = (struct vd_io){.read = distributor_read, .write = distributor_write, .opaque = gic};
+    gic->distributor =
+        (struct vd_io){.read = distributor_read, .write = distributor_write, .opaque = gic};
     gic->cpu_interface = (struct vd_io){.read = cpu_read, .write = cpu_write, .opaque = gic};
     gicv2_reset(gic);
 }

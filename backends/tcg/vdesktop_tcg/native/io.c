@@ -11,7 +11,8 @@
 
 #include "priv.h"
 
-int tcg_ranges_add(struct tcg_ranges *ranges, uint64_t base, uint64_t size, const struct vd_io *io, bool internal) {
+int tcg_ranges_add(struct tcg_ranges *ranges, uint64_t base, uint64_t size, const struct vd_io *io,
+                   bool internal) {
     uint32_t at = 0;
     if (size == 0 || base + size - 1 < base)
         return -EINVAL;
@@ -24,7 +25,8 @@ int tcg_ranges_add(struct tcg_ranges *ranges, uint64_t base, uint64_t size, cons
     if (ranges->n == TCG_RANGES_MAX)
         return -ENOSPC;
     memmove(&ranges->item[at + 1], &ranges->item[at], (ranges->n - at) * sizeof ranges->item[0]);
-    ranges->item[at] = (struct tcg_range){.base = base, .size = size, .io = *io, .internal = internal};
+    ranges->item[at] =
+        (struct tcg_range){.base = base, .size = size, .io = *io, .internal = internal};
     ranges->n++;
     ranges->last = 0;
     return 0;
@@ -34,7 +36,8 @@ int tcg_ranges_remove(struct tcg_ranges *ranges, uint64_t base) {
     for (uint32_t i = 0; i < ranges->n; i++) {
         if (ranges->item[i].base == base && !ranges->item[i].internal) {
             ranges->n--;
-            memmove(&ranges->item[i], &ranges->item[i + 1], (ranges->n - i) * sizeof ranges->item[0]);
+            memmove(&ranges->item[i], &ranges->item[i + 1],
+                    (ranges->n - i) * sizeof ranges->item[0]);
             ranges->last = 0;
             return 0;
         }
@@ -80,7 +83,8 @@ static uint64_t do_read(struct tcg_vm *vm, struct tcg_range *r, uint64_t address
     return value;
 }
 
-static void do_write(struct tcg_vm *vm, struct tcg_range *r, uint64_t address, unsigned width, uint64_t value) {
+static void do_write(struct tcg_vm *vm, struct tcg_range *r, uint64_t address, unsigned width,
+                     uint64_t value) {
     if (!r) {
         ++*vm->count.unassigned;
     } else if (r->internal) {
@@ -99,7 +103,8 @@ static uint64_t window_read(struct uc_struct *uc, uint64_t offset, unsigned widt
     return do_read(w->vm, lookup(&w->vm->mmio, w->base + offset, width), w->base + offset, width);
 }
 
-static void window_write(struct uc_struct *uc, uint64_t offset, unsigned width, uint64_t value, void *opaque) {
+static void window_write(struct uc_struct *uc, uint64_t offset, unsigned width, uint64_t value,
+                         void *opaque) {
     struct tcg_window *w = opaque;
     (void)uc;
     ++*w->vm->count.mmio;
@@ -131,7 +136,8 @@ static int map_window(struct tcg_vm *vm, uint64_t from, uint64_t to) {
         return 0;
     struct tcg_window *w = &vm->window[vm->n_windows];
     *w = (struct tcg_window){.vm = vm, .base = from, .size = to - from};
-    if (tcg_uc()->mmio_map(vm->uc, w->base, w->size, (void *)window_read, w, (void *)window_write, w) != 0)
+    if (tcg_uc()->mmio_map(vm->uc, w->base, w->size, (void *)window_read, w, (void *)window_write,
+                           w) != 0)
         return -EIO;
     vm->n_windows++;
     return 0;

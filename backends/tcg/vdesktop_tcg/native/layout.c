@@ -6,12 +6,14 @@
  * agrees. library.c checks them against the running library. */
 #include "priv.h"
 
-#define COMMON_UC {.cpu = 440, .nested_level = 14840, .invalid_error = 1424}
-#define COMMON_CPU                                                                                                     \
-    {                                                                                                                  \
-        .exit_request = 21, .cflags_next_tb = 24, .interrupt_request = 28, .env_ptr = 296, .icount_decr_ptr = 304,     \
-        .tb_jmp_cache = 312, .breakpoints = 33096, .watchpoints = 33112, .opaque = 33136, .cpu_index = 33168,          \
-        .halted = 33176, .exception_index = 33184, .uc = 33192, .cc = 33200 \
+#define COMMON_UC                                                                                  \
+    { .cpu = 440, .nested_level = 14840, .invalid_error = 1424 }
+#define COMMON_CPU                                                                                 \
+    {                                                                                              \
+        .exit_request = 21, .cflags_next_tb = 24, .interrupt_request = 28, .env_ptr = 296,         \
+        .icount_decr_ptr = 304, .tb_jmp_cache = 312, .breakpoints = 33096, .watchpoints = 33112,   \
+        .opaque = 33136, .cpu_index = 33168, .halted = 33176, .exception_index = 33184,            \
+        .uc = 33192, .cc = 33200                                                                   \
     }
 
 const struct tcg_layout tcg_layout_aarch64 = {

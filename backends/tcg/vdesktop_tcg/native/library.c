@@ -58,11 +58,14 @@ static void *find(const char *name, const char *suffix, char *error, size_t size
         p = dlsym(library.handle, name);
     if (!p)
         snprintf(error, size,
-                 "this libunicorn has no function %s: install the pinned wheel (pip install unicorn==2.1.4)", full);
+                 "this libunicorn has no function %s: install the pinned wheel (pip install "
+                 "unicorn==2.1.4)",
+                 full);
     return p;
 }
 
-static int find_all(const struct tcg_symbol *symbols, const char *suffix, void *table, char *error, size_t size) {
+static int find_all(const struct tcg_symbol *symbols, const char *suffix, void *table, char *error,
+                    size_t size) {
     for (const struct tcg_symbol *s = symbols; s && s->name; s++) {
         void *p = find(s->name, suffix, error, size);
         if (!p)
@@ -78,7 +81,8 @@ static int load_locked(const char *path, char *error, size_t size) {
 #if !defined(__x86_64__) || !defined(__linux__)
     (void)path;
     snprintf(error, size,
-             "the tcg backend knows libunicorn's insides on x86-64 Linux hosts only: use another backend here");
+             "the tcg backend knows libunicorn's insides on x86-64 Linux hosts only: use another "
+             "backend here");
     return -1;
 #else
     library.handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -90,11 +94,13 @@ static int load_locked(const char *path, char *error, size_t size) {
     if (find_all(uc_symbols, "", &library.uc, error, size) != 0)
         goto refuse;
     packed = library.uc.version(&major, &minor);
-    if (major != VERSION_MAJOR || minor != VERSION_MINOR || ((packed >> 8) & 0xffu) != VERSION_PATCH) {
-        snprintf(error, size,
-                 "%s is Unicorn %u.%u.%u, and only 2.1.4 will do: install the pinned wheel (pip install "
-                 "unicorn==2.1.4)",
-                 path, major, minor, (packed >> 8) & 0xffu);
+    if (major != VERSION_MAJOR || minor != VERSION_MINOR ||
+        ((packed >> 8) & 0xffu) != VERSION_PATCH) {
+        snprintf(
+            error, size,
+            "%s is Unicorn %u.%u.%u, and only 2.1.4 will do: install the pinned wheel (pip install "
+            "unicorn==2.1.4)",
+            path, major, minor, (packed >> 8) & 0xffu);
         goto refuse;
     }
     return 0;
@@ -116,7 +122,8 @@ const struct tcg_uc_api *tcg_uc(void) {
     return &library.uc;
 }
 
-static int rebind_all(const struct tcg_rebind *rebinds, const char *suffix, char *error, size_t size) {
+static int rebind_all(const struct tcg_rebind *rebinds, const char *suffix, char *error,
+                      size_t size) {
     for (const struct tcg_rebind *r = rebinds; r && r->name; r++) {
         void *stock = find(r->name, suffix, error, size);
         if (!stock)
@@ -124,8 +131,10 @@ static int rebind_all(const struct tcg_rebind *rebinds, const char *suffix, char
         memcpy(r->stock, &stock, sizeof stock);
         int bound = tcg_rebind_function(library.handle, stock, r->replacement);
         if (bound <= 0) {
-            snprintf(error, size, "%s%s of this libunicorn cannot be replaced (%s): install the pinned wheel", r->name,
-                     suffix, bound ? strerror(-bound) : "nothing calls it through a table");
+            snprintf(error, size,
+                     "%s%s of this libunicorn cannot be replaced (%s): install the pinned wheel",
+                     r->name, suffix,
+                     bound ? strerror(-bound) : "nothing calls it through a table");
             return -1;
         }
     }
@@ -164,7 +173,8 @@ const struct tcg_fns *tcg_library_arch(const struct tcg_arch_ops *ops, char *err
     return result;
 }
 
-int tcg_library_check_layout(const struct tcg_arch_ops *ops, struct uc_struct *uc, char *error, size_t size) {
+int tcg_library_check_layout(const struct tcg_arch_ops *ops, struct uc_struct *uc, char *error,
+                             size_t size) {
     const struct tcg_layout *l = ops->layout;
     char *cs = TCG_FIELD(uc, l->uc.cpu, char *);
     const char *what = NULL;
@@ -181,7 +191,9 @@ int tcg_library_check_layout(const struct tcg_arch_ops *ops, struct uc_struct *u
         what = "uc_struct.nested_level";
     if (!what)
         return 0;
-    snprintf(error, size, "this libunicorn lays out %s differently: install the pinned wheel (pip install unicorn==2.1.4)",
+    snprintf(error, size,
+             "this libunicorn lays out %s differently: install the pinned wheel (pip install "
+             "unicorn==2.1.4)",
              what);
     return -EPROTO;
 }

@@ -9,15 +9,15 @@
 #include "engine.h"
 #include "tcg.h"
 
-#define TCG_ARCHES_MAX    3u
+#define TCG_ARCHES_MAX     3u
 #define TCG_ENGINE_REBINDS 7u
-#define TCG_REGIONS_MAX  16u
-#define TCG_RANGES_MAX   128u
-#define TCG_COUNTERS_MAX 64u
-#define TCG_REGISTERS_MAX 64u
-#define TCG_DIRTY_MAX    64u
-#define TCG_PAGE_BITS    12u
-#define TCG_PAGE_SIZE    (1ull << TCG_PAGE_BITS)
+#define TCG_REGIONS_MAX    16u
+#define TCG_RANGES_MAX     128u
+#define TCG_COUNTERS_MAX   64u
+#define TCG_REGISTERS_MAX  64u
+#define TCG_DIRTY_MAX      64u
+#define TCG_PAGE_BITS      12u
+#define TCG_PAGE_SIZE      (1ull << TCG_PAGE_BITS)
 
 extern const struct tcg_layout tcg_layout_aarch64, tcg_layout_riscv64, tcg_layout_x86_64;
 
@@ -156,8 +156,8 @@ struct tcg_vm {
     struct tcg_counter counter[TCG_COUNTERS_MAX];
     uint32_t n_counters;
     struct {
-        uint64_t *slices, *run_ns, *idle_ns, *mmio, *pio, *unassigned, *exceptions, *code_pages, *flushes,
-            *invalidations;
+        uint64_t *slices, *run_ns, *idle_ns, *mmio, *pio, *unassigned, *exceptions, *code_pages,
+            *flushes, *invalidations;
     } count;
     _Atomic uint64_t kicks, alarms, line_changes;
 };
@@ -168,12 +168,14 @@ struct tcg_vm {
  * library is not one we can work with. */
 const struct tcg_fns *tcg_library_arch(const struct tcg_arch_ops *ops, char *error, size_t size);
 /* Checks ops->layout against a live engine. 0, or -EPROTO and a line in `error`. */
-int tcg_library_check_layout(const struct tcg_arch_ops *ops, struct uc_struct *uc, char *error, size_t size);
+int tcg_library_check_layout(const struct tcg_arch_ops *ops, struct uc_struct *uc, char *error,
+                             size_t size);
 
 /* code.c */
 /* What the engine itself replaces in the library, for one architecture; ended
  * by a NULL name. Remembers `fns`, where the stock functions will be. */
-void tcg_engine_rebinds(uint32_t arch_index, struct tcg_fns *fns, struct tcg_rebind to[TCG_ENGINE_REBINDS]);
+void tcg_engine_rebinds(uint32_t arch_index, struct tcg_fns *fns,
+                        struct tcg_rebind to[TCG_ENGINE_REBINDS]);
 void tcg_code_written(void *opaque, uint64_t gpa, uint64_t len);
 /* Drops the queued translations; the vCPU thread, or nobody, is in guest code. */
 void tcg_code_drain(struct tcg_vm *vm);
@@ -186,7 +188,8 @@ void tcg_work_for(struct tcg_vm *vm);
 /* exitcheck.c */
 const struct tcg_rebind *tcg_exit_check_rebinds(uint32_t arch_index);
 /* What it looks up in the library, and where to. */
-const struct tcg_symbol *tcg_exit_check_symbols(uint32_t arch_index, const struct tcg_layout *layout, void **table);
+const struct tcg_symbol *tcg_exit_check_symbols(uint32_t arch_index,
+                                                const struct tcg_layout *layout, void **table);
 
 /* vcpu.c */
 int tcg_vcpus_create(struct tcg_vm *vm);
@@ -196,7 +199,8 @@ void tcg_vcpu_pristine(struct tcg_vcpu *vcpu);
 /* io.c */
 int tcg_windows_map(struct tcg_vm *vm);
 void tcg_windows_unmap(struct tcg_vm *vm);
-int tcg_ranges_add(struct tcg_ranges *ranges, uint64_t base, uint64_t size, const struct vd_io *io, bool internal);
+int tcg_ranges_add(struct tcg_ranges *ranges, uint64_t base, uint64_t size, const struct vd_io *io,
+                   bool internal);
 int tcg_ranges_remove(struct tcg_ranges *ranges, uint64_t base);
 
 /* run.c */

@@ -59,7 +59,9 @@ static int find_relro(struct dl_phdr_info *info, size_t size, void *opaque) {
         if (info->dlpi_phdr[i].p_type == PT_GNU_RELRO) {
             object->relro = true;
             object->relro_start = (object->base + info->dlpi_phdr[i].p_vaddr) & ~(page - 1);
-            object->relro_end = (object->base + info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz) & ~(page - 1);
+            object->relro_end =
+                (object->base + info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz) &
+                ~(page - 1);
         }
     }
     return 1;

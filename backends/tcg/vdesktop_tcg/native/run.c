@@ -19,14 +19,15 @@
 #include "priv.h"
 #include "threads.h"
 
-#define SLICE_NS       1500000u
+#define SLICE_NS        1500000u
 #define SLICE_PREFER_NS 200000u
 
 /* What cpu_exec returns besides 0 is of no interest: the CPU's state tells. */
 
 static void request_exit(const struct tcg_vm *vm, void *cs, bool to_loop) {
     if (to_loop)
-        __atomic_store_n(&TCG_FIELD(cs, vm->layout->cpu.exit_request, uint8_t), 1, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&TCG_FIELD(cs, vm->layout->cpu.exit_request, uint8_t), 1,
+                         __ATOMIC_SEQ_CST);
     uint16_t *high = (uint16_t *)TCG_FIELD(cs, vm->layout->cpu.icount_decr_ptr, char *) + 1;
     __atomic_store_n(high, 0xffff, __ATOMIC_SEQ_CST);
 }
@@ -176,7 +177,8 @@ static struct tcg_vcpu *choose(struct tcg_vm *vm, uint64_t now, uint64_t *until)
 static void crash(struct tcg_vm *vm, int error) {
     char where[TCG_DETAIL_MAX / 2], line[TCG_DETAIL_MAX];
     vm->ops->describe(vm->current, where, sizeof where);
-    snprintf(line, sizeof line, "vCPU %u: %s at %s", vm->current->index, tcg_uc()->strerror(error), where);
+    snprintf(line, sizeof line, "vCPU %u: %s at %s", vm->current->index, tcg_uc()->strerror(error),
+             where);
     tcg_vm_exit(vm, TCG_EXIT_CRASH, line);
 }
 

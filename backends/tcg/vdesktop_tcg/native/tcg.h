@@ -20,13 +20,15 @@ typedef void (*tcg_event_fn)(void *opaque, int reason, const char *detail);
 int tcg_library_load(const char *path, char *error, size_t size);
 
 /* `options`: lines NAME=INTEGER. NULL and one line in `error` on failure. */
-struct tcg_vm *tcg_vm_new(const char *arch, uint32_t vcpus, const char *options, char *error, size_t size);
+struct tcg_vm *tcg_vm_new(const char *arch, uint32_t vcpus, const char *options, char *error,
+                          size_t size);
 void tcg_vm_free(struct tcg_vm *vm); /* stops it first */
 
 /* While created or paused. Page-aligned; -EEXIST: overlaps; -ENOSPC: too many. */
 int tcg_vm_map(struct tcg_vm *vm, uint64_t gpa, uint64_t size, void *host, bool readonly);
 int tcg_vm_unmap(struct tcg_vm *vm, uint64_t gpa);
-int tcg_vm_add_io(struct tcg_vm *vm, bool port, uint64_t base, uint64_t size, const struct vd_io *io);
+int tcg_vm_add_io(struct tcg_vm *vm, bool port, uint64_t base, uint64_t size,
+                  const struct vd_io *io);
 int tcg_vm_remove_io(struct tcg_vm *vm, bool port, uint64_t base);
 
 struct vd_irq *tcg_vm_irq(struct tcg_vm *vm, uint32_t line); /* NULL: no such line */

@@ -46,6 +46,7 @@ void tcg_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t d
         pthread_cond_wait(cond, lock);
         return;
     }
-    struct timespec t = {.tv_sec = (time_t)(deadline / NS_PER_S), .tv_nsec = (long)(deadline % NS_PER_S)};
+    struct timespec t = {.tv_sec = (time_t)(deadline / NS_PER_S),
+                         .tv_nsec = (long)(deadline % NS_PER_S)};
     pthread_cond_timedwait(cond, lock, &t);
 }

@@ -32,7 +32,8 @@ static int clone(struct tcg_vm *vm, struct tcg_vcpu *vcpu) {
     memcpy(cs, from, l->cpu_size);
     const uint32_t own[] = {l->cpu.env_ptr, l->cpu.icount_decr_ptr, l->cpu.cc};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        TCG_FIELD(cs, own[i], void *) = relocate(TCG_FIELD(cs, own[i], void *), from, cs, l->cpu_size);
+        TCG_FIELD(cs, own[i], void *) =
+            relocate(TCG_FIELD(cs, own[i], void *), from, cs, l->cpu_size);
     list_init(cs, l->cpu.breakpoints);
     list_init(cs, l->cpu.watchpoints);
     memset(cs + l->cpu.tb_jmp_cache, 0, JUMP_CACHE_BYTES);

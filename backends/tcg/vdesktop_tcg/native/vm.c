@@ -76,7 +76,8 @@ struct tcg_vcpu *tcg_vcpu_of_env(const void *env) {
 
 int64_t tcg_vm_option(struct tcg_vm *vm, const char *name, int64_t otherwise) {
     size_t length = strlen(name);
-    for (const char *at = vm->options; at && *at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL)
+    for (const char *at = vm->options; at && *at;
+         at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL)
         if (strncmp(at, name, length) == 0 && at[length] == '=')
             return strtoll(at + length + 1, NULL, 0);
     return otherwise;
@@ -202,7 +203,8 @@ static int create(struct tcg_vm *vm, char *error, size_t size) {
     return e;
 }
 
-struct tcg_vm *tcg_vm_new(const char *arch, uint32_t vcpus, const char *options, char *error, size_t size) {
+struct tcg_vm *tcg_vm_new(const char *arch, uint32_t vcpus, const char *options, char *error,
+                          size_t size) {
     const struct tcg_arch_ops *const *ops = tcg_arches;
     while (*ops && strcmp((*ops)->name, arch) != 0)
         ops++;
@@ -328,7 +330,8 @@ int tcg_vm_unmap(struct tcg_vm *vm, uint64_t gpa) {
     return -ENOENT;
 }
 
-int tcg_vm_add_io(struct tcg_vm *vm, bool port, uint64_t base, uint64_t size, const struct vd_io *io) {
+int tcg_vm_add_io(struct tcg_vm *vm, bool port, uint64_t base, uint64_t size,
+                  const struct vd_io *io) {
     return quiet(vm) ? tcg_ranges_add(port ? &vm->pio : &vm->mmio, base, size, io, false) : -EBUSY;
 }
 
