@@ -30,7 +30,7 @@ def tx(port: int) -> int:
 class Console:
     """A vd_console, driven message by message."""
 
-    def __init__(self, max_ports: int = 1) -> None:
+    def __init__(self, max_ports: int = 2) -> None:
         self.rig = Rig()
         self.console = lib.vd_console_new(
             ffi.cast("struct vd_host *", self.rig.host.native),

@@ -32,7 +32,7 @@ from console_rig import (
 )
 from split_driver import FREE, NEEDS_RESET, wait_for
 
-from vdesktop_core._native import lib
+from vdesktop_core._native import ffi, lib
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def make() -> Iterator[Callable[[int], Console]]:
     made: list[Console] = []
 
-    def new(max_ports: int = 1) -> Console:
+    def new(max_ports: int = 2) -> Console:
         made.append(Console(max_ports))
         return made[-1]
 
@@ -538,7 +538,7 @@ def test_queue_reset_of_a_stalled_port_starts_clean(make, fds) -> None:
 
 def test_random_control_messages_leave_the_device_usable(make, fds) -> None:
     console, _, hear = multiport(make, fds)
-    source = random.Random(5)  # noqa: S311 - the same every time
+    source = random.Random(5)
     for turn in range(300):
         console.send(
             struct.pack("<IHH", source.choice([0, 1, 2, 1 << 31]), source.randrange(10), source.randrange(3)),
@@ -554,3 +554,19 @@ def test_random_control_messages_leave_the_device_usable(make, fds) -> None:
 
 def test_features_offered_are_those_of_the_specification(make) -> None:
     assert make().rig.offered() & 0xFFFFFF == F_SIZE | F_MULTIPORT | F_EMERG_WRITE
+
+
+def test_multiport_is_offered_only_with_room_for_several_ports() -> None:
+    for max_ports, offered in ((1, False), (2, True)):
+        console = Console(max_ports)
+        device = lib.vd_console_device(console.console)
+        assert bool(device.offered & 2) is offered
+        console.free()
+
+
+def test_size_of_a_single_port_reaches_config_space_columns_first() -> None:
+    console = Console(1)
+    console.add_port(cols=110, rows=35)
+    device = lib.vd_console_device(console.console)
+    assert bytes(ffi.buffer(device.config, 4)) == b"\x6e\x00\x23\x00"
+    console.free()

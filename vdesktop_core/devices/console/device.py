@@ -15,7 +15,7 @@ from vdesktop_core.devices.console.port import ESCAPE, ESCAPE_THEN, ConsolePort,
 from vdesktop_core.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 VIRTIO_ID = 3
 MAX_PORTS = 31
@@ -46,7 +46,8 @@ class ConsoleConfig(DeviceConfig, forbid_unknown_fields=True, kw_only=True, froz
 
     Attributes:
         ports: 1 to 31.
-        max_ports: leaves room for ports that come later; default: as many as ``ports``.
+        max_ports: leaves room for ports that come later; default: as many as ``ports``. 1 offers no
+            MULTIPORT, so that every guest takes the terminal's size (docs/decisions/0008).
     """
 
     type: str = "console"
@@ -58,6 +59,13 @@ class ConsoleConfig(DeviceConfig, forbid_unknown_fields=True, kw_only=True, froz
         most = len(self.ports) if self.max_ports is None else self.max_ports
         if not self.ports or not len(self.ports) <= most <= MAX_PORTS:
             raise ConfigError(f"console: {len(self.ports)} ports of at most {most}: give 1 to {MAX_PORTS}")
+
+
+def _room_for(ports: Sequence[PortConfig]) -> int:
+    """How many ports to offer. One means no MULTIPORT, which only a nameless console can do without."""
+    if len(ports) == 1 and ports[0].console and not ports[0].name:
+        return 1
+    return max(2, len(ports))
 
 
 def parse_console(spec: str) -> ConsoleConfig:
@@ -81,7 +89,7 @@ class ConsoleDevice(Device):
                 ffi.cast("struct vd_mem *", context.memory.native),
                 ffi.cast("struct vd_loop *", context.loop),
                 context.name.encode(),
-                config.max_ports or len(config.ports),
+                config.max_ports or _room_for(config.ports),
             )
             if self._console == ffi.NULL:
                 raise DeviceError(f"cannot create {context.name}: the host is out of memory or descriptors")
