@@ -68,6 +68,7 @@ struct vd_uart {
     struct vd_uart_counters counters;
 };
 
+/* Lock held. */
 static void kick(struct vd_uart *uart) {
     uint64_t one = 1;
     if (!uart->kicked)
@@ -367,7 +368,9 @@ struct vd_uart *vd_uart_new(const struct vd_host *host, struct vd_loop *loop,
         free_all(uart);
         return NULL;
     }
+    pthread_mutex_lock(&uart->lock); /* the loop's thread runs already */
     kick(uart);
+    pthread_mutex_unlock(&uart->lock);
     return uart;
 }
 
