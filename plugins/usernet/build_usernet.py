@@ -21,6 +21,10 @@ def declarations(header: Path) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
 
 
+flags = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+#: As for the core: VDESKTOP_SANITIZE=address,undefined.
+sanitize = [f"-fsanitize={names}"] if (names := os.environ.get("VDESKTOP_SANITIZE")) else []
+
 ffi = cffi.FFI()
 ffi.cdef(declarations(NATIVE / "usernet.h"))
 ffi.set_source(
@@ -30,7 +34,8 @@ ffi.set_source(
     include_dirs=[os.path.relpath(NATIVE, ROOT)],
     depends=[os.path.relpath(path, ROOT) for path in sorted(NATIVE.glob("*.h"))],
     libraries=["dl", "pthread"],
-    extra_compile_args=["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],
+    extra_compile_args=flags + sanitize,
+    extra_link_args=sanitize,
 )
 
 if __name__ == "__main__":

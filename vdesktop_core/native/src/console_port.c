@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 /* Chains of one port before another port has its turn. */
@@ -126,16 +125,14 @@ static void on_client(void *opaque, uint32_t events) {
 
 /* Reads into the chain: bytes, 0 at the end of file, or -errno. */
 static ssize_t read_in(struct console_port *port, const struct vd_chain *chain) {
-    if (port->escape.fd < 0) {
-        ssize_t n = readv(port->in_fd, (const struct iovec *)chain->iov, chain->n_write);
-        return n < 0 ? -errno : n;
-    }
+    if (port->escape.fd < 0)
+        return vd_iov_read(port->in_fd, chain->iov, chain->n_write);
     uint8_t keys[ESCAPE_BYTES];
     for (;;) {
         size_t room = chain->write_len < sizeof keys ? chain->write_len : sizeof keys;
-        ssize_t n = read(port->in_fd, keys, room);
+        ssize_t n = vd_iov_read(port->in_fd, &(struct vd_iov){keys, room}, 1);
         if (n <= 0)
-            return n < 0 ? -errno : 0;
+            return n;
         size_t kept = escape_filter(&port->escape, keys, (size_t)n);
         if (kept)
             return (ssize_t)vd_chain_write(chain, 0, keys, kept);
@@ -165,9 +162,7 @@ void console_port_rx(struct console_port *port) {
                             "console: device-readable part in a receiveq buffer (§5.3.6.1)");
             return;
         }
-        do
-            n = read_in(port, &plane->chain);
-        while (n == -EINTR);
+        n = read_in(port, &plane->chain);
         if (n <= 0) {
             vd_queue_unpop(queue, &plane->chain);
             continue;
@@ -203,23 +198,20 @@ static enum write_result write_out(struct console_port *port, const struct vd_ch
         return WRITE_DONE;
     }
     unsigned segs = vd_iov_skip(chain->iov, chain->n_read, port->tx_offset, console->iov);
-    ssize_t n;
-    do
-        n = writev(port->out_fd, (const struct iovec *)console->iov, (int)segs);
-    while (n < 0 && errno == EINTR);
+    ssize_t n = vd_iov_write(port->out_fd, console->iov, segs);
     if (n >= 0) {
         port->counters.tx_bytes += (uint64_t)n;
         port->tx_offset += (size_t)n;
         return (size_t)n == left ? WRITE_DONE : WRITE_PARTLY;
     }
-    if (errno == EAGAIN && !(port->flags & VD_CONSOLE_LOSSY))
+    if (n == -EAGAIN && !(port->flags & VD_CONSOLE_LOSSY))
         return WRITE_BLOCKED;
     port->counters.tx_dropped_bytes += left;
-    if (errno == EPIPE || errno == ECONNRESET || errno == EIO)
+    if (n == -EPIPE || n == -ECONNRESET || n == -EIO)
         return WRITE_HUNG_UP;
-    if (errno != EAGAIN && !port->write_error_logged) {
+    if (n != -EAGAIN && !port->write_error_logged) {
         char line[128];
-        snprintf(line, sizeof line, "port %u: output is lost: %s", port->id, strerror(errno));
+        snprintf(line, sizeof line, "port %u: output is lost: %s", port->id, strerror((int)-n));
         console->plane.dev.host->log(console->plane.dev.host->opaque, VD_LOG_ERROR,
                                      console->plane.dev.name, line);
         port->write_error_logged = true;

@@ -7,7 +7,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #define FRAMES_PER_TURN 64
 #define IOV_LIMIT       1024u /* IOV_MAX */
@@ -116,13 +115,10 @@ static int read_frame(struct net_pair *pair) {
         room = 0;
     }
     net->iov[n] = (struct vd_iov){pair->long_frame->frame + room, VD_NET_FRAME_MAX - room};
-    ssize_t got;
-    do
-        got = readv(pair->fd, (const struct iovec *)net->iov, (int)n + 1);
-    while (got < 0 && errno == EINTR);
+    ssize_t got = vd_iov_read(pair->fd, net->iov, n + 1);
     if (got < (ssize_t)(head + ETH_HEADER)) {
         vd_queue_unpop(queue, chain);
-        return got < 0 ? -errno : got == 0 ? 0 : 1; /* a runt is ignored */
+        return got > 0 ? 1 : (int)got; /* a runt is ignored */
     }
     uint32_t len = (uint32_t)got - head;
     uint8_t peek[PEEK] = {0};

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
-#include <sys/uio.h>
 
 /* Frames of one queue before another has its turn. */
 #define FRAMES_PER_TURN 128
@@ -52,19 +51,16 @@ static int send_frame(struct net_pair *pair, const struct vd_chain *chain) {
         net->counters.tx_refused++;
         return 0;
     }
-    ssize_t done;
-    do
-        done = writev(pair->out_fd, (const struct iovec *)net->iov, (int)n);
-    while (done < 0 && errno == EINTR);
+    ssize_t done = vd_iov_write(pair->out_fd, net->iov, n);
     if (done >= 0) {
         net->counters.tx_frames++;
         net->counters.tx_bytes += chain->read_len - sizeof header;
         return 0;
     }
-    if (errno == EAGAIN)
+    if (done == -EAGAIN)
         return -EAGAIN;
     net->counters.tx_refused++;
-    return errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN || errno == EBADFD ? -EPIPE
+    return done == -EPIPE || done == -ECONNRESET || done == -ENOTCONN || done == -EBADFD ? -EPIPE
                                                                                          : 0;
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define QUEUE_BIT(queue) (UINT64_C(1) << (queue))
@@ -192,4 +193,20 @@ unsigned vd_iov_skip(const struct vd_iov *segs, unsigned n, size_t skip, struct 
         skip = 0;
     }
     return used;
+}
+
+ssize_t vd_iov_read(int fd, const struct vd_iov *iov, unsigned n) {
+    ssize_t done;
+    do
+        done = readv(fd, (const struct iovec *)iov, (int)n);
+    while (done < 0 && errno == EINTR);
+    return done < 0 ? -errno : done;
+}
+
+ssize_t vd_iov_write(int fd, const struct vd_iov *iov, unsigned n) {
+    ssize_t done;
+    do
+        done = writev(fd, (const struct iovec *)iov, (int)n);
+    while (done < 0 && errno == EINTR);
+    return done < 0 ? -errno : done;
 }

@@ -5,6 +5,7 @@
 #define VD_PLANE_H
 
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "vdesktop/device.h"
 #include "vdesktop/loop.h"
@@ -72,5 +73,8 @@ void vd_plane_publish(struct vd_plane *plane, uint16_t queue);
 /* The iovec of plane's scratch that is left of segs[0..n) after `skip` bytes;
  * returns its length in entries. `to` has room for n entries. */
 unsigned vd_iov_skip(const struct vd_iov *segs, unsigned n, size_t skip, struct vd_iov *to);
+/* readv and writev, not interrupted: bytes, or -errno. */
+ssize_t vd_iov_read(int fd, const struct vd_iov *iov, unsigned n);
+ssize_t vd_iov_write(int fd, const struct vd_iov *iov, unsigned n);
 
 #endif
