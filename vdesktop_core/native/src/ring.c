@@ -185,50 +185,6 @@ int vd_walk_add_slow(struct vd_queue *q, struct vd_chain *c, struct walk *w, uin
     return VD_RING_OK;
 }
 
-int vd_walk_indirect(struct vd_queue *q, struct vd_chain *c, struct walk w, uint64_t gpa,
-                     uint32_t len, bool linked) {
-    if (!len || len % sizeof(struct desc))
-        return VD_RING_BAD_INDIRECT;
-    uint32_t entries = len / (uint32_t)sizeof(struct desc), left = entries, i = 0;
-    /* One host range as a rule; else each descriptor is copied over the border. */
-    const uint8_t *table = vd_region_span(q->hot, gpa, len, false) == len
-                               ? q->hot->base + (gpa - q->hot->gpa)
-                               : vd_mem_ptr(q->mem, gpa, len, false);
-    if (unlikely(!table && len - 1 > UINT64_MAX - gpa))
-        return VD_RING_BAD_ADDRESS;
-    for (;;) {
-        uint8_t copied[sizeof(struct desc)];
-        const uint8_t *entry = copied;
-        if (table)
-            entry = table + i * sizeof(struct desc);
-        else if (vd_mem_read(q->mem, gpa + i * sizeof(struct desc), copied, sizeof copied))
-            return VD_RING_BAD_ADDRESS;
-        struct desc d = desc_load(entry);
-        uint32_t flags = (uint32_t)(d.rest >> (linked ? 32 : 48)) & 0xffff;
-        /* Packed: flags but WRITE are reserved and ignored here (§2.8.7). */
-        if (unlikely(linked && (flags & DESC_F_INDIRECT)))
-            return VD_RING_BAD_INDIRECT;
-        int error = walk_add(q, c, &w, d.addr, (uint32_t)d.rest, flags & DESC_F_WRITE);
-        if (unlikely(error))
-            return error;
-        if (linked) {
-            if (!(flags & DESC_F_NEXT))
-                break;
-            i = (uint32_t)(d.rest >> 48);
-            if (unlikely(i >= entries))
-                return VD_RING_BAD_NEXT;
-        } else {
-            i++;
-        }
-        if (--left == 0) {
-            if (linked)
-                return VD_RING_CHAIN_TOO_LONG;
-            break;
-        }
-    }
-    return walk_finish(c, &w);
-}
-
 /* Copies between `data` and bytes [offset, offset+len) of some segments. */
 static size_t copy(const struct vd_iov *iov, uint32_t n, size_t offset, uint8_t *data, size_t len,
                    bool write) {

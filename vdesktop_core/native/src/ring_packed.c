@@ -49,7 +49,7 @@ int vd_packed_pop(struct vd_queue *q, struct vd_chain *c) {
         if (flags & DESC_F_INDIRECT) {
             /* §2.8.19: not in a list linked by NEXT. */
             bool legal = q->indirect && descs == 1 && !(flags & DESC_F_NEXT);
-            error = legal ? vd_walk_indirect(q, c, w, addr, len, false) : VD_RING_BAD_INDIRECT;
+            error = legal ? walk_indirect(q, c, w, addr, len, false) : VD_RING_BAD_INDIRECT;
             break;
         }
         error = walk_add(q, c, &w, addr, len, flags & DESC_F_WRITE);

@@ -27,7 +27,7 @@ static int walk(struct vd_queue *q, struct vd_chain *c, uint16_t head) {
             /* §2.7.5.3.1: ends the chain; WRITE on it is ignored (.2). */
             if (!q->indirect || (flags & DESC_F_NEXT))
                 return VD_RING_BAD_INDIRECT;
-            return vd_walk_indirect(q, c, w, d.addr, len, true);
+            return walk_indirect(q, c, w, d.addr, len, true);
         }
         int error = walk_add(q, c, &w, d.addr, len, flags & DESC_F_WRITE);
         if (unlikely(error))
