@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 from typing import TYPE_CHECKING, Any
 
@@ -521,8 +522,6 @@ def test_shared_memory_region_shows_base_and_length(guest: Slot) -> None:
 
 def test_events_tell_what_is_true_now(host: Host, memory: GuestMemory) -> None:
     poller = select.poll()
-    import os
-
     fd = os.eventfd(0, os.EFD_NONBLOCK)
     poller.register(fd, select.POLLIN)
     slot = MmioSlot(host.native, 3, event_fd=fd)
@@ -545,6 +544,25 @@ def test_events_tell_what_is_true_now(host: Host, memory: GuestMemory) -> None:
     guest.write("QueueNotify", 9)
     assert os.eventfd_read(fd) == 1
     assert list(slot.events()) == [Event(3, EventKind.NEEDS_RESET, 0, 0)]
+    slot.close()
+    device.free()
+    os.close(fd)
+
+
+def test_events_after_unheard_ones_of_another_device_wake_again(host: Host, memory: GuestMemory) -> None:
+    fd = os.eventfd(0, os.EFD_NONBLOCK)
+    slot = MmioSlot(host.native, 3, event_fd=fd)
+    device = Recorder(host.native, memory)
+    slot.reset()
+    assert list(slot.events()) == []  # nobody is in the slot
+    slot.attach(device.native)
+    Slot(slot.io).write("Status", 0)
+    slot.detach()
+    assert os.eventfd_read(fd) == 1
+    slot.attach(device.native)
+    Slot(slot.io).write("Status", 0)
+    assert os.eventfd_read(fd) == 1
+    assert [event.kind for event in slot.events()] == [EventKind.RESET]
     slot.close()
     device.free()
     os.close(fd)

@@ -275,6 +275,7 @@ int vd_mmio_attach(struct vd_mmio *m, struct vd_device *dev) {
     __atomic_store_n(&m->dev, dev, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&m->generation, 1, __ATOMIC_SEQ_CST);
     vd_unlock(&m->config_lock);
+    vd_mmio_forget_events(m); /* those of the last device, if nobody fetched them */
     vd_unlock(&m->lock);
     return 0;
 }

@@ -107,6 +107,7 @@ void vd_mmio_raise(struct vd_mmio *m, uint32_t bits);
 void vd_mmio_acknowledge(struct vd_mmio *m, uint32_t bits);
 
 void vd_mmio_post(struct vd_mmio *m, enum vd_event_kind kind, uint64_t a, uint64_t b);
+void vd_mmio_forget_events(struct vd_mmio *m);
 
 static inline uint64_t mmio_offered(const struct vd_device *dev) {
     uint64_t offered = dev->offered | 1ull << VD_F_VERSION_1;

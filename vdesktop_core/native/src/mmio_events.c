@@ -39,6 +39,12 @@ void vd_mmio_post(struct vd_mmio *m, enum vd_event_kind kind, uint64_t a, uint64
         m->host->wake(m->host->opaque, m->event_fd);
 }
 
+void vd_mmio_forget_events(struct vd_mmio *m) {
+    vd_lock(&m->event_lock, m->host);
+    m->events = (struct mmio_events){0};
+    vd_unlock(&m->event_lock);
+}
+
 /* Takes one queue out of a set; true if it was the last. */
 static bool take_queue(uint64_t *set, uint64_t *queue) {
     *queue = (uint64_t)__builtin_ctzll(*set);

@@ -230,6 +230,7 @@ void vd_mmio_reset_locked(struct vd_mmio *m) {
             queue_stop(m, i);
         dev->driver_features = 0;
         vd_count(&dev->n_resets);
+        vd_mmio_post(m, VD_EVENT_RESET, 0, 0);
     }
     for (uint32_t i = 0; i < VD_QUEUES_MAX; i++)
         m->queue[i] = (struct mmio_queue){0};
@@ -238,7 +239,6 @@ void vd_mmio_reset_locked(struct vd_mmio *m) {
     m->features_beyond = false;
     __atomic_store_n(&m->kicked, 0, __ATOMIC_SEQ_CST);
     vd_mmio_acknowledge(m, UINT32_MAX);
-    vd_mmio_post(m, VD_EVENT_RESET, 0, 0);
     /* Last: a driver that polls for 0 then finds everything done. */
     __atomic_store_n(&m->status, 0, __ATOMIC_SEQ_CST);
 }
