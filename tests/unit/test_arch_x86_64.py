@@ -73,7 +73,7 @@ def test_boot_params_tell_everything(tmp_path: Path) -> None:
     initrd, size = struct.unpack_from("<II", page, 0x218)
     assert memory.read(initrd, size) == b"initrd" * 1000
     (arguments,) = struct.unpack_from("<I", page, 0x228)
-    assert memory.read(arguments, 100).split(b"\0")[0] == b"clock=tsc console=hvc0"
+    assert memory.read(arguments, 100).split(b"\0")[0] == b"reboot=acpi clock=tsc console=hvc0"
     (rsdp,) = struct.unpack_from("<Q", page, 0x70)
     assert memory.read(rsdp, 8) == b"RSD PTR "
     entries = [struct.unpack_from("<QQI", page, 0x2D0 + 20 * n) for n in range(page[0x1E8])]

@@ -48,6 +48,9 @@ _E820_RAM, _E820_ACPI = 1, 3
 _CONVENTIONAL_END = 0x9_FC00
 _HIGH_START = MIB
 
+#: On hardware-reduced ACPI, Linux resets by EFI, even where there is none (``reboot_init``): say how.
+_REBOOT = "reboot=acpi"
+
 _LOADER_UNDEFINED = 0xFF
 _VIDEO_TYPE_VLFB = 0x23
 
@@ -89,7 +92,7 @@ class X86Loader:
             layout.ram[0], {"kernel": kernel, **_DATA}, floating, sum(bank.size for bank in layout.ram)
         )
         limit = min(self._setup.command_line_limit, _DATA["command_line"].size - 1)
-        arguments = command_line(self._append, platform.append, limit)
+        arguments = command_line(self._append, (_REBOOT, *platform.append), limit)
         acpi = tables.build(layout, platform, _DATA["acpi"])
         for segment in segments:
             self._kernel.file.copy_to(memory, segment.base, segment.offset, segment.file_size)
