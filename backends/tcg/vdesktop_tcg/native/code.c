@@ -140,6 +140,14 @@ static void set_dirty(struct tcg_vcpu *vcpu, uint64_t vaddr) {
     }
 }
 
+/* A new entry: the library sends the first write of every page through the slow
+ * path, and all writes where the page is executable, code or no code. */
+static void entry_set(struct tcg_vcpu *vcpu, uint64_t vaddr, unsigned mode) {
+    struct tlb_fast *f = tlb_fast(vcpu, mode);
+    size_t index = (vaddr >> TCG_PAGE_BITS) & (f->mask / sizeof(struct tlb_entry));
+    set_dirty_entry(vcpu->vm, &f->table[index], vaddr & ~(TCG_PAGE_SIZE - 1));
+}
+
 /* Every translation is gone: no page has code, no jump cache may be used. */
 static void forget_code(struct tcg_vm *vm) {
     for (uint32_t i = 0; i < vm->n_regions; i++) {
@@ -254,6 +262,13 @@ static struct tcg_fns *stock_of[TCG_ARCHES_MAX];
         if (vm)                                                                                    \
             unprotect_code(vm, ram_addr);                                                          \
     }                                                                                              \
+    static void tlb_set_page_with_attrs_##N(void *cs, uint64_t vaddr, uint64_t paddr, uint32_t attrs, int prot, \
+                                            int mode, uint64_t size) {                             \
+        struct tcg_vcpu *vcpu = tcg_vcpu_of_cs(cs);                                                \
+        stock_of[N]->stock.tlb_set_page_with_attrs(cs, vaddr, paddr, attrs, prot, mode, size);     \
+        if (vcpu)                                                                                  \
+            entry_set(vcpu, vaddr, (unsigned)mode);                                                \
+    }                                                                                              \
     static void tlb_set_dirty_##N(void *cs, uint64_t vaddr) {                                      \
         struct tcg_vcpu *vcpu = tcg_vcpu_of_cs(cs);                                                \
         if (vcpu)                                                                                  \
@@ -282,7 +297,8 @@ REPLACEMENTS(2)
 #define TABLE(N)                                                                                   \
     {                                                                                              \
         REPLACED(N, check_exit_request), REPLACED(N, tlb_protect_code),                            \
-            REPLACED(N, tlb_unprotect_code), REPLACED(N, tlb_set_dirty),                           \
+            REPLACED(N, tlb_unprotect_code), REPLACED(N, tlb_set_page_with_attrs),                 \
+            REPLACED(N, tlb_set_dirty),                                                            \
             REPLACED(N, tlb_reset_dirty_by_vaddr), REPLACED(N, tb_flush), {                        \
             NULL, NULL, NULL                                                                       \
         }                                                                                          \

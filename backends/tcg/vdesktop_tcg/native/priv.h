@@ -10,7 +10,7 @@
 #include "tcg.h"
 
 #define TCG_ARCHES_MAX     3u
-#define TCG_ENGINE_REBINDS 7u
+#define TCG_ENGINE_REBINDS 8u
 #define TCG_REGIONS_MAX    16u
 #define TCG_RANGES_MAX     128u
 #define TCG_COUNTERS_MAX   64u
@@ -38,6 +38,8 @@ struct tcg_fns {
         void (*tlb_protect_code)(void *uc, uint64_t ram_addr);
         void (*tlb_unprotect_code)(void *uc, uint64_t ram_addr);
         void (*tlb_set_dirty)(void *cs, uint64_t vaddr);
+        void (*tlb_set_page_with_attrs)(void *cs, uint64_t vaddr, uint64_t paddr, uint32_t attrs, int prot,
+                                        int mode, uint64_t size);
         void (*tlb_reset_dirty_by_vaddr)(void *cs, uint64_t start, uint64_t length);
         void (*tb_flush)(void *cs);
     } stock;
