@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 #: From the first instruction to the shell. Far more than it takes: no test is about time.
 BOOT_SECONDS = 150
 #: Read lines and run them, without echo and line editing, so that a command and its output cannot mix.
-_LOOP = 'stty -echo; PS1=; while read -r l; do eval "$l"; done'
+#: The status is kept in s: the next read has one of its own.
+_LOOP = 'stty -echo; PS1=; while read -r l; do eval "$l"; s=$?; done'
 
 
 def vdesktop(*arguments: str | Path) -> list[str]:
@@ -53,7 +54,7 @@ class Guest:
     def boot(self) -> None:
         """Wait for the init script's line, then for the shell, and make it ours."""
         self.terminal.expect(r"vdesktop-guest: ready uptime=[\d.]+", BOOT_SECONDS)
-        self.terminal.expect(r"~# ", BOOT_SECONDS)
+        self.terminal.expect(r"vdesktop:\S*# ", BOOT_SECONDS)
         self.terminal.send(_LOOP.encode() + b"\r")
         self.run("true")
 
@@ -62,7 +63,7 @@ class Guest:
         self._number += 1
         mark = f"{self._number:04}"
         # The quotes keep an echo of the line from looking like its result.
-        line = f'echo "<<""{mark}>>"; {command}\necho "<<""{mark}:$?>>"\n'
+        line = f'echo "<<""{mark}>>"; {command}\necho "<<""{mark}:$s>>"\n'
         self.terminal.send(line.encode())
         self.terminal.expect(f"<<{mark}>>\r*\n", timeout)
         start = self.terminal.position

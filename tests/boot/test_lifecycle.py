@@ -95,9 +95,10 @@ def test_escape_key_ends_a_run_and_restores_the_terminal(arch_image: Image, tmp_
 
 def test_interrupt_key_goes_to_the_guest(arch_image: Image, tmp_path: Path) -> None:
     with running(arch_image, tmp_path) as guest:
-        guest.terminal.send(
-            b"echo '<<''asleep>>'; sh -c 'trap \"echo caught; exit\" INT; sleep 600 & wait'\n"
-        )
-        guest.terminal.expect("<<asleep>>")
+        guest.terminal.send(b"sh -c 'trap \"echo caught\" INT; echo waiting; read line; echo read:$line'\n")
+        guest.terminal.expect(r"waiting\r*\n")
         guest.terminal.send(b"\x03")
-        guest.terminal.expect("caught")
+        guest.terminal.expect(r"caught\r*\n")
+        guest.terminal.send(b"a line\n")
+        guest.terminal.expect(r"read:a line\r*\n")
+        assert guest.power_off() == 0
