@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vdesktop_core.hypervisor import InterruptController, Platform
 
 _GIC_PHANDLE = 1
+_CACHE_PHANDLE = 2
 _SPI, _PPI = 0, 1
 _EDGE, _LEVEL_HIGH = 1, 4  # IRQ_TYPE_EDGE_RISING, IRQ_TYPE_LEVEL_HIGH
 #: PPIs of the generic timer: secure physical, non-secure physical, virtual, hypervisor physical.
@@ -87,6 +88,13 @@ def _add_cpus(tree: TreeBuilder, layout: MachineLayout, platform: Platform) -> N
                 tree.strings("compatible", compatible)
                 tree.quads("reg", mpidr)
                 tree.strings("enable-method", "psci")
+                tree.cells("next-level-cache", _CACHE_PHANDLE)
+        # Sizes are the CPU's to tell; without this node, Linux takes no cache for real.
+        with tree.node("l2-cache"):
+            tree.strings("compatible", "cache")
+            tree.cells("cache-level", 2)
+            tree.flag("cache-unified")
+            tree.cells("phandle", _CACHE_PHANDLE)
 
 
 def _add_gic(tree: TreeBuilder, controller: InterruptController) -> None:
