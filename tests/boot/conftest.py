@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from guest import Guest, Image, free_port, running
+from guest import ROOT, Equipped, Image, free_port, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[2]
 IMAGES = (
     ("x86_64", "trixie"),
     ("aarch64", "trixie"),
@@ -46,16 +45,6 @@ def image(request: pytest.FixtureRequest) -> Image:
 def arch_image(request: pytest.FixtureRequest) -> Image:
     """One guest of each architecture, for what does not depend on the suite."""
     return find_image(*request.param)
-
-
-class Equipped:
-    """A booted guest with one of everything, and what the host knows of it."""
-
-    def __init__(self, guest: Guest, disk: Path, readonly: Path, port: int) -> None:
-        self.guest = guest
-        self.disk = disk
-        self.readonly = readonly
-        self.port = port
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from terminal import Terminal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+ROOT = Path(__file__).parents[2]
 #: From the first instruction to the shell. Far more than it takes: no test is about time.
 BOOT_SECONDS = 150
 #: Read lines and run them, without echo and line editing, so that a command and its output cannot mix.
@@ -107,3 +108,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class Equipped:
+    """A booted guest with one of everything, and what the host knows of it."""
+
+    def __init__(self, guest: Guest, disk: Path, readonly: Path, port: int) -> None:
+        self.guest = guest
+        self.disk = disk
+        self.readonly = readonly
+        self.port = port

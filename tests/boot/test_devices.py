@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from conftest import Equipped
+    from guest import Equipped
 
 MEBIBYTE = 1 << 20
 

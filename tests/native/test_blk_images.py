@@ -265,6 +265,7 @@ def loop_device(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["losetup", "--detach", done.stdout.strip()], check=True)
 
 
+@pytest.mark.host("loop devices")
 def test_block_device_is_a_disk(loop_device: Path) -> None:
     data = os.urandom(8192)
     with opened(loop_device) as disk:

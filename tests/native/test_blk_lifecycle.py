@@ -140,6 +140,7 @@ def test_store_error_reaches_the_guest_once_logged_and_nothing_stops(
     assert len([r for r in caplog.records if os.strerror(code) in r.message]) == 1
 
 
+@pytest.mark.host("mounting a tmpfs")
 def test_file_that_reached_its_limit_gives_io_errors_and_goes_on(tmp_path: Path) -> None:
     """A real ENOSPC: a full tmpfs."""
     mount = tmp_path / "small"
