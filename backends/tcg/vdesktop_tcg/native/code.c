@@ -195,15 +195,18 @@ void tcg_code_written(void *opaque, uint64_t gpa, uint64_t len) {
     struct tcg_vm *vm = opaque;
     bool queued = false;
     uint64_t ticket = 0;
-    /* The data first, then the look at the bitmap: see protect_code. */
+    /* The data first; then whether code is being read just now; then whether
+     * there is code. translate() does the same from the other end, so it reads
+     * the new data, or one of the two looks finds it. */
     atomic_thread_fence(memory_order_seq_cst);
+    bool translating = atomic_load(&vm->translating);
     for (uint32_t i = 0; i < vm->n_regions; i++) {
         struct tcg_region *r = &vm->region[i];
         if (gpa >= r->gpa + r->size || gpa + len <= r->gpa)
             continue;
         uint64_t from = gpa > r->gpa ? gpa - r->gpa : 0;
         uint64_t to = gpa + len - r->gpa < r->size ? gpa + len - r->gpa : r->size;
-        if (!range_has_code(r, from, to - from))
+        if (!translating && !range_has_code(r, from, to - from))
             continue;
         pthread_mutex_lock(&vm->code_lock);
         queue_dirty(vm, r->ram_addr + from, r->ram_addr + to);
@@ -229,6 +232,7 @@ void tcg_code_drain(struct tcg_vm *vm) {
     *vm->count.invalidations += vm->n_dirty;
     vm->n_dirty = 0;
     vm->drains++;
+    atomic_store(&vm->translating, false); /* a translation may have ended in an exception */
     pthread_cond_broadcast(&vm->code_done);
     pthread_mutex_unlock(&vm->code_lock);
 }
@@ -244,11 +248,30 @@ void tcg_code_reset(struct tcg_vm *vm) {
  * other user of Unicorn in this process) gets the stock function of its own. */
 static struct tcg_fns *stock_of[TCG_ARCHES_MAX];
 
+typedef void *(*gen_code_fn)(void *cs, uint64_t pc, uint64_t cs_base, uint32_t flags, int cflags);
+
+/* Between reading the guest's code and noting that the page has some, a device
+ * must not believe that it has none. */
+static void *translate(gen_code_fn stock, void *cs, uint64_t pc, uint64_t cs_base, uint32_t flags,
+                       int cflags) {
+    struct tcg_vcpu *vcpu = tcg_vcpu_of_cs(cs);
+    if (!vcpu)
+        return stock(cs, pc, cs_base, flags, cflags);
+    atomic_store(&vcpu->vm->translating, true);
+    void *block = stock(cs, pc, cs_base, flags, cflags);
+    atomic_store(&vcpu->vm->translating, false);
+    return block;
+}
+
 #define REPLACEMENTS(N)                                                                            \
     /* Emitted after loads, where leaving runs the load twice: our blocks go without. */           \
     static void check_exit_request_##N(void *tcg_ctx) {                                            \
         if (!tcg_vm_of_uc(TCG_FIELD(tcg_ctx, stock_of[N]->layout->tcg_uc, void *)))                \
             stock_of[N]->stock.check_exit_request(tcg_ctx);                                        \
+    }                                                                                              \
+    static void *tb_gen_code_##N(void *cs, uint64_t pc, uint64_t cs_base, uint32_t flags,          \
+                                 int cflags) {                                                     \
+        return translate(stock_of[N]->stock.tb_gen_code, cs, pc, cs_base, flags, cflags);          \
     }                                                                                              \
     static void tlb_protect_code_##N(void *uc, uint64_t ram_addr) {                                \
         struct tcg_vm *vm = tcg_vm_of_uc(uc);                                                      \
@@ -262,8 +285,8 @@ static struct tcg_fns *stock_of[TCG_ARCHES_MAX];
         if (vm)                                                                                    \
             unprotect_code(vm, ram_addr);                                                          \
     }                                                                                              \
-    static void tlb_set_page_with_attrs_##N(void *cs, uint64_t vaddr, uint64_t paddr, uint32_t attrs, int prot, \
-                                            int mode, uint64_t size) {                             \
+    static void tlb_set_page_with_attrs_##N(void *cs, uint64_t vaddr, uint64_t paddr,              \
+                                            uint32_t attrs, int prot, int mode, uint64_t size) {   \
         struct tcg_vcpu *vcpu = tcg_vcpu_of_cs(cs);                                                \
         stock_of[N]->stock.tlb_set_page_with_attrs(cs, vaddr, paddr, attrs, prot, mode, size);     \
         if (vcpu)                                                                                  \
@@ -298,8 +321,8 @@ REPLACEMENTS(2)
     {                                                                                              \
         REPLACED(N, check_exit_request), REPLACED(N, tlb_protect_code),                            \
             REPLACED(N, tlb_unprotect_code), REPLACED(N, tlb_set_page_with_attrs),                 \
-            REPLACED(N, tlb_set_dirty),                                                            \
-            REPLACED(N, tlb_reset_dirty_by_vaddr), REPLACED(N, tb_flush), {                        \
+            REPLACED(N, tlb_set_dirty), REPLACED(N, tlb_reset_dirty_by_vaddr),                     \
+            REPLACED(N, tb_flush), REPLACED(N, tb_gen_code), {                                     \
             NULL, NULL, NULL                                                                       \
         }                                                                                          \
     }

@@ -10,7 +10,7 @@
 #include "tcg.h"
 
 #define TCG_ARCHES_MAX     3u
-#define TCG_ENGINE_REBINDS 8u
+#define TCG_ENGINE_REBINDS 9u
 #define TCG_REGIONS_MAX    16u
 #define TCG_RANGES_MAX     128u
 #define TCG_COUNTERS_MAX   64u
@@ -38,10 +38,11 @@ struct tcg_fns {
         void (*tlb_protect_code)(void *uc, uint64_t ram_addr);
         void (*tlb_unprotect_code)(void *uc, uint64_t ram_addr);
         void (*tlb_set_dirty)(void *cs, uint64_t vaddr);
-        void (*tlb_set_page_with_attrs)(void *cs, uint64_t vaddr, uint64_t paddr, uint32_t attrs, int prot,
-                                        int mode, uint64_t size);
+        void (*tlb_set_page_with_attrs)(void *cs, uint64_t vaddr, uint64_t paddr, uint32_t attrs,
+                                        int prot, int mode, uint64_t size);
         void (*tlb_reset_dirty_by_vaddr)(void *cs, uint64_t start, uint64_t length);
         void (*tb_flush)(void *cs);
+        void *(*tb_gen_code)(void *cs, uint64_t pc, uint64_t cs_base, uint32_t flags, int cflags);
     } stock;
 };
 
@@ -153,6 +154,7 @@ struct tcg_vm {
     } dirty[TCG_DIRTY_MAX];
     uint32_t n_dirty;
     uint64_t drains;
+    _Atomic bool translating; /* guest code is being read */
     struct vd_written written;
 
     struct tcg_counter counter[TCG_COUNTERS_MAX];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only
- * Creation, memory, life cycle and destruction of a VM. */
+ * Creation and destruction of a VM, and what it is asked about itself. */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
 #include <stdio.h>
@@ -17,7 +17,6 @@
 #define UC_CTL_TCG_BUFFER_SIZE 13
 #define UC_HOOK_INTR           (1 << 0)
 #define UC_HOOK_INSN_INVALID   (1 << 14)
-#define UC_PROT_ALL            7u
 
 /* Translations of a booting kernel and its user space. A small buffer is
  * flushed whole again and again; pages of it that are not used cost nothing. */
@@ -253,92 +252,6 @@ void tcg_vm_free(struct tcg_vm *vm) {
     free(vm);
 }
 
-static bool quiet(const struct tcg_vm *vm) {
-    return !vm->thread_live || vm->state == TCG_STATE_PAUSED || vm->state == TCG_STATE_ENDED;
-}
-
-/* The library tells CPU 0 alone that the map changed. */
-static void map_changed(struct tcg_vm *vm) {
-    for (uint32_t i = 1; i < vm->n_vcpus; i++)
-        vm->fns->tlb_flush(vm->vcpu[i].cs);
-}
-
-static int place_region(struct tcg_vm *vm, uint64_t gpa, uint64_t size, void *host) {
-    uint32_t at = 0;
-    while (at < vm->n_regions && vm->region[at].gpa < gpa)
-        at++;
-    if ((at > 0 && vm->region[at - 1].gpa + vm->region[at - 1].size > gpa) ||
-        (at < vm->n_regions && gpa + size > vm->region[at].gpa))
-        return -EEXIST;
-    if (vm->n_regions == TCG_REGIONS_MAX)
-        return -ENOSPC;
-    struct tcg_region r = {.gpa = gpa, .size = size, .host = host};
-    r.code = calloc((size / TCG_PAGE_SIZE + 63) / 64, sizeof *r.code);
-    if (!r.code)
-        return -ENOMEM;
-    if (tcg_uc()->mem_map_ptr(vm->uc, gpa, size, UC_PROT_ALL, host) != 0) {
-        free((void *)r.code);
-        return -ENOMEM;
-    }
-    r.ram_addr = vm->fns->qemu_ram_addr_from_host(vm->uc, host);
-    memmove(&vm->region[at + 1], &vm->region[at], (vm->n_regions - at) * sizeof r);
-    vm->region[at] = r;
-    vm->n_regions++;
-    return 0;
-}
-
-int tcg_vm_map(struct tcg_vm *vm, uint64_t gpa, uint64_t size, void *host, bool readonly) {
-    if (readonly)
-        return -ENOTSUP;
-    if (!quiet(vm))
-        return -EBUSY;
-    if (size == 0 || (gpa | size | (uintptr_t)host) & (TCG_PAGE_SIZE - 1) ||
-        gpa + size > 1ull << vm->ops->phys_bits)
-        return -EINVAL;
-    tcg_windows_unmap(vm);
-    int error = place_region(vm, gpa, size, host);
-    int again = tcg_windows_map(vm);
-    map_changed(vm);
-    return error ? error : again;
-}
-
-void *tcg_vm_ram(struct tcg_vm *vm, uint64_t gpa, uint64_t len) {
-    for (uint32_t i = 0; i < vm->n_regions; i++) {
-        const struct tcg_region *r = &vm->region[i];
-        uint64_t offset = gpa - r->gpa;
-        if (gpa >= r->gpa && offset < r->size)
-            return len && len <= r->size - offset ? r->host + offset : NULL;
-    }
-    return NULL;
-}
-
-int tcg_vm_unmap(struct tcg_vm *vm, uint64_t gpa) {
-    if (!quiet(vm))
-        return -EBUSY;
-    for (uint32_t i = 0; i < vm->n_regions; i++) {
-        if (vm->region[i].gpa != gpa)
-            continue;
-        tcg_windows_unmap(vm);
-        tcg_uc()->mem_unmap(vm->uc, gpa, vm->region[i].size);
-        free((void *)vm->region[i].code);
-        vm->n_regions--;
-        memmove(&vm->region[i], &vm->region[i + 1], (vm->n_regions - i) * sizeof vm->region[0]);
-        int error = tcg_windows_map(vm);
-        map_changed(vm);
-        return error;
-    }
-    return -ENOENT;
-}
-
-int tcg_vm_add_io(struct tcg_vm *vm, bool port, uint64_t base, uint64_t size,
-                  const struct vd_io *io) {
-    return quiet(vm) ? tcg_ranges_add(port ? &vm->pio : &vm->mmio, base, size, io, false) : -EBUSY;
-}
-
-int tcg_vm_remove_io(struct tcg_vm *vm, bool port, uint64_t base) {
-    return quiet(vm) ? tcg_ranges_remove(port ? &vm->pio : &vm->mmio, base) : -EBUSY;
-}
-
 struct vd_irq *tcg_vm_irq(struct tcg_vm *vm, uint32_t line) {
     return line < vm->ops->lines ? &vm->line[line].irq : NULL;
 }
@@ -353,97 +266,4 @@ uint32_t tcg_vm_lines(struct tcg_vm *vm) {
 
 uint64_t tcg_vm_timer_hz(struct tcg_vm *vm) {
     return vm->ops->timer_hz;
-}
-
-void tcg_vm_clear_entry(struct tcg_vm *vm) {
-    vm->n_entry = 0;
-}
-
-int tcg_vm_set_entry(struct tcg_vm *vm, const char *name, uint64_t value) {
-    if (vm->thread_live)
-        return -EBUSY;
-    if (vm->n_entry == TCG_REGISTERS_MAX || strlen(name) >= sizeof vm->entry[0].name)
-        return -ENOSPC;
-    /* Tried at once, so that a bad name is refused here. */
-    tcg_work_for(vm);
-    int error = vm->ops->set_register(&vm->vcpu[0], name, value);
-    if (error)
-        return error;
-    struct tcg_register *r = &vm->entry[vm->n_entry++];
-    snprintf(r->name, sizeof r->name, "%s", name);
-    r->value = value;
-    return 0;
-}
-
-static void reset(struct tcg_vm *vm) {
-    tcg_work_for(vm);
-    vm->exit = TCG_EXIT_NONE;
-    vm->detail[0] = 0;
-    vm->current = &vm->vcpu[0];
-    vm->prefer = NULL;
-    memset(vm->folded, 0, sizeof vm->folded);
-    tcg_code_reset(vm);
-    vm->ops->vm_reset(vm);
-    for (uint32_t i = 0; i < vm->n_vcpus; i++) {
-        vm->vcpu[i].power = TCG_OFF;
-        tcg_vcpu_pristine(&vm->vcpu[i]);
-    }
-    tcg_vcpu_on(&vm->vcpu[0]);
-    for (uint32_t i = 0; i < vm->n_entry; i++)
-        vm->ops->set_register(&vm->vcpu[0], vm->entry[i].name, vm->entry[i].value);
-}
-
-int tcg_vm_start(struct tcg_vm *vm, tcg_event_fn on_event, void *opaque) {
-    if (vm->thread_live)
-        return -EBUSY;
-    reset(vm);
-    vm->on_event = on_event;
-    vm->on_event_opaque = opaque;
-    vm->state = vm->want = TCG_STATE_RUNNING;
-    /* Lines may have been raised before: fold them at the first turn. */
-    atomic_store(&vm->kick, TCG_KICK_LINES | TCG_KICK_CODE);
-    int error = tcg_alarm_start(vm);
-    if (error)
-        return error;
-    error = tcg_thread_start(&vm->thread, "vd-tcg-vcpu", tcg_vcpu_thread, vm);
-    vm->thread_live = error == 0;
-    if (error)
-        tcg_alarm_stop(vm);
-    return error;
-}
-
-static void want(struct tcg_vm *vm, enum tcg_state state) {
-    pthread_mutex_lock(&vm->lock);
-    vm->want = state;
-    pthread_cond_signal(&vm->wake);
-    pthread_mutex_unlock(&vm->lock);
-    tcg_kick(vm, TCG_KICK_STATE);
-}
-
-int tcg_vm_pause(struct tcg_vm *vm) {
-    if (!vm->thread_live)
-        return -EINVAL;
-    want(vm, TCG_STATE_PAUSED);
-    pthread_mutex_lock(&vm->lock);
-    while (vm->state == TCG_STATE_RUNNING)
-        pthread_cond_wait(&vm->changed, &vm->lock);
-    pthread_mutex_unlock(&vm->lock);
-    return 0;
-}
-
-int tcg_vm_resume(struct tcg_vm *vm) {
-    if (!vm->thread_live)
-        return -EINVAL;
-    want(vm, TCG_STATE_RUNNING);
-    return 0;
-}
-
-void tcg_vm_stop(struct tcg_vm *vm) {
-    if (!vm->thread_live)
-        return;
-    want(vm, TCG_STATE_ENDED);
-    pthread_join(vm->thread, NULL);
-    vm->thread_live = false;
-    tcg_alarm_stop(vm);
-    vm->state = TCG_STATE_CREATED;
 }
