@@ -81,7 +81,7 @@ def test_sgi_wakes_the_other_cpu_and_names_its_sender(pair: BareMetal) -> None:
 
 
 def test_broadcast_tlb_invalidation_reaches_the_other_cpu(pair: BareMetal) -> None:
-    """CPU 0 moves a page between two frames that CPU 1 reads all the time: never a stale read after the TLBI."""
+    """CPU 0 moves a page between two frames that CPU 1 reads all the time: no stale read after the TLBI."""
     rounds, page, table, frames = 200, 3 << 30, PAGE_TABLE + 0x1000, (DATA, DATA + 0x1000)
     descriptor = 0x403 | 3 << 8
     code = mmu_on(pair, A64(CODE))
