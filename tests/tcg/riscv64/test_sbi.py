@@ -215,7 +215,14 @@ def test_sbi_suspend_retentive_is_seen_until_it_wakes(machine: Machine) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "error"),
-    [(2147483648, NOT_SUPPORTED), (268435456, NOT_SUPPORTED), (4294967295, NOT_SUPPORTED), (1, INVALID_PARAM), (268435455, INVALID_PARAM), (2147483649, INVALID_PARAM)],
+    [
+        (0x80000000, NOT_SUPPORTED),
+        (0x10000000, NOT_SUPPORTED),
+        (0xFFFFFFFF, NOT_SUPPORTED),
+        (0x00000001, INVALID_PARAM),
+        (0x0FFFFFFF, INVALID_PARAM),
+        (0x80000001, INVALID_PARAM),
+    ],
 )
 def test_sbi_suspend_of_another_type_is_refused(machine: Machine, kind: int, error: int) -> None:
     assert machine.call(HSM, 3, kind) == (error, 0)
