@@ -24,11 +24,11 @@ TIMEOUT = 120
 class BareGuest:
     """Programs start at the first byte of RAM, on hart 0, in S-mode."""
 
-    def __init__(self, vcpus: int = 1) -> None:
+    def __init__(self, vcpus: int = 1, **options: int) -> None:
         self.harts = vcpus
         self.region = MemoryRegion("bare", RAM_SIZE)
         self.view = self.region.view
-        self.vm = TcgHypervisor().create(VmSpec(Arch.RISCV64, vcpus))
+        self.vm = TcgHypervisor().create(VmSpec(Arch.RISCV64, vcpus, options=options))
         self.vm.map_memory(RAM, self.region)
         self.events: list[VmEvent] = []
         self._ended = threading.Event()

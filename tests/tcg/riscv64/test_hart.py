@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -163,6 +164,27 @@ def test_line_raised_by_the_host_wakes_wfi_and_is_claimed(guest: BareGuest) -> N
         guest.set_line(line, False)
         guest.write(BOX + 16, number)
     assert guest.wait().reason is ExitReason.SHUTDOWN
+
+
+def test_debug_console_writes_to_the_descriptor_of_the_option() -> None:
+    reader, writer = os.pipe()
+    guest = BareGuest(sbi_console_fd=writer)
+    try:
+        guest.device_write(BOX + 64, b"early words")
+        a = program().li("a0", 11).li("a1", BOX + 64).li("a2", 0).sbi(DBCN, 0).sd("a1", 0, "s1")
+        a.li("a0", ord("!")).sbi(DBCN, 2)
+        # An address that is no memory, and a length that runs out of it.
+        a.li("a0", 1).li("a1", PLIC).li("a2", 0).sbi(DBCN, 0).sd("a0", 8, "s1")
+        a.li("a0", 2**63).li("a1", BOX).li("a2", 0).sbi(DBCN, 0).sd("a0", 16, "s1")
+        guest.load(power_off(a))
+        assert guest.run().reason is ExitReason.SHUTDOWN
+        assert guest.read(BOX) == 11
+        assert os.read(reader, 100) == b"early words!"
+        assert guest.read(BOX + 8) == guest.read(BOX + 16) == 2**64 - 3
+    finally:
+        guest.close()
+        os.close(reader)
+        os.close(writer)
 
 
 def test_stop_from_outside_under_load_runs_no_instruction_twice(guest: BareGuest) -> None:
