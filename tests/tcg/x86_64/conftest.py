@@ -1,18 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The APIC models of x86_64, compiled by themselves: no CPU, no libunicorn."""
+"""The APIC models of x86_64, compiled by themselves, and programs on the software CPU."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cffi
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bare_metal import BareMetal
+
+from vdesktop_core.hypervisor import Arch
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 NATIVE = Path(__file__).parents[3] / "backends" / "tcg" / "vdesktop_tcg" / "native"
 SOURCES = ("x86_apic_bus.c", "x86_ioapic.c", "x86_lapic.c", "x86_lapic_timer.c")
@@ -129,3 +136,15 @@ def new_apics(apic_library: Library) -> Callable[[], Apics]:
 @pytest.fixture
 def apics(new_apics: Callable[[], Apics]) -> Apics:
     return new_apics()
+
+
+@pytest.fixture
+def machine() -> Iterator[BareMetal]:
+    with BareMetal(Arch.X86_64) as bare:
+        yield bare
+
+
+@pytest.fixture
+def four() -> Iterator[BareMetal]:
+    with BareMetal(Arch.X86_64, vcpus=4) as bare:
+        yield bare

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The local APIC model against the Intel SDM, vol. 3, chapter "Advanced Programmable Interrupt Controller"."""
+"""The local APIC model against the Intel SDM, vol. 3, "Advanced Programmable Interrupt Controller"."""
 
 from __future__ import annotations
 

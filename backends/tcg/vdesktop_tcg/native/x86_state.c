@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define CR0_RESET 0x60000010u
 #define CR0_LONG  0x80050033u /* PG AM WP NE ET MP PE */
 
 /* Selectors of the 64-bit entry, and the GDT that has them. */
@@ -17,6 +16,10 @@
 
 /* Firmware's part, as it were: MTRRs on, everything write-back. */
 #define MTRR_DEFAULT 0x806u
+
+/* Fast strings off: an unrolled loop of MOVs is twice as fast here as REP STOS
+ * and REP MOVS, and Linux chooses by this bit. */
+#define MISC_ENABLE 0u
 
 static struct x86_segment_cache *table(void *env, enum x86_env which) {
     return &X86_ENV(env, which, struct x86_segment_cache);
@@ -29,6 +32,7 @@ static void common_reset(struct tcg_vcpu *vcpu) {
     x86_fns.cpu_init(vcpu->cs);
     x86_fns.update_cr4(env, 0); /* the library turns on what user programs like */
     X86_ENV(env, ENV_MTRR_DEFTYPE, uint64_t) = MTRR_DEFAULT;
+    X86_ENV(env, ENV_MISC_ENABLE, uint64_t) = MISC_ENABLE;
 }
 
 static void long_mode(struct tcg_vcpu *vcpu) {
