@@ -112,7 +112,8 @@ static int vm_init(struct tcg_vm *vm) {
     return error ? error : tcg_map_io(vm, IOAPIC_BASE, IOAPIC_SIZE, &x86->ioapic_io);
 }
 
-static void lines_changed(struct tcg_vm *vm, uint32_t line_word, uint64_t changed, uint64_t levels) {
+static void lines_changed(struct tcg_vm *vm, uint32_t line_word, uint64_t changed,
+                          uint64_t levels) {
     if (line_word == 0) {
         ioapic_set_levels(&x86_vm(vm)->bus, changed, levels);
     }
@@ -156,7 +157,8 @@ static const struct tcg_symbol symbols[] = {
     {NULL, 0},
 };
 
-#define REBIND(name, replacement, field) {name, (void *)(replacement), (void **)&x86_stock.field}
+#define REBIND(name, replacement, field)                                                           \
+    { name, (void *)(replacement), (void **)&x86_stock.field }
 static const struct tcg_rebind rebinds[] = {
     REBIND("x86_cpu_exec_interrupt", x86_exec_interrupt, exec_interrupt),
     REBIND("helper_syscall", x86_syscall, syscall),

@@ -79,22 +79,22 @@ static inline uint64_t *x86_cr(void *env) {
 }
 
 /* Bits of the second word of a descriptor. */
-#define DESC_A       (1u << 8)
-#define DESC_RW      (1u << 9)
-#define DESC_CODE    (1u << 11)
-#define DESC_S       (1u << 12)
-#define DESC_DPL(n)  ((uint32_t)(n) << 13)
-#define DESC_P       (1u << 15)
-#define DESC_L       (1u << 21)
-#define DESC_B       (1u << 22)
-#define DESC_G       (1u << 23)
+#define DESC_A      (1u << 8)
+#define DESC_RW     (1u << 9)
+#define DESC_CODE   (1u << 11)
+#define DESC_S      (1u << 12)
+#define DESC_DPL(n) ((uint32_t)(n) << 13)
+#define DESC_P      (1u << 15)
+#define DESC_L      (1u << 21)
+#define DESC_B      (1u << 22)
+#define DESC_G      (1u << 23)
 
-#define FLAG_CC   0x08D5u /* OF SF ZF AF PF CF */
-#define FLAG_ONE  (1u << 1)
-#define FLAG_IF   (1u << 9)
-#define FLAG_DF   (1u << 10)
-#define FLAG_VM   (1u << 17)
-#define FLAG_RF   (1u << 16)
+#define FLAG_CC      0x08D5u /* OF SF ZF AF PF CF */
+#define FLAG_ONE     (1u << 1)
+#define FLAG_IF      (1u << 9)
+#define FLAG_DF      (1u << 10)
+#define FLAG_VM      (1u << 17)
+#define FLAG_RF      (1u << 16)
 #define CC_OP_EFLAGS 1u /* all flags are in cc_src */
 
 #define HFLAG_CPL     3u
@@ -145,8 +145,8 @@ struct x86_stock {
     void (*wrmsr)(void *env);
     void (*rdtsc)(void *env);
     void (*rdtscp)(void *env);
-    void (*cpuid)(void *env, uint32_t leaf, uint32_t sub, uint32_t *eax, uint32_t *ebx, uint32_t *ecx,
-                  uint32_t *edx);
+    void (*cpuid)(void *env, uint32_t leaf, uint32_t sub, uint32_t *eax, uint32_t *ebx,
+                  uint32_t *ecx, uint32_t *edx);
     void (*outb)(void *env, uint32_t port, uint32_t value);
     void (*outw)(void *env, uint32_t port, uint32_t value);
     void (*outl)(void *env, uint32_t port, uint32_t value);
@@ -191,7 +191,8 @@ struct x86_leaf {
 };
 /* Makes the translator accept exactly what CPUID offers. */
 void x86_cpuid_reset(struct tcg_vcpu *vcpu);
-void x86_cpuid(void *env, uint32_t leaf, uint32_t sub, uint32_t *eax, uint32_t *ebx, uint32_t *ecx, uint32_t *edx);
+void x86_cpuid(void *env, uint32_t leaf, uint32_t sub, uint32_t *eax, uint32_t *ebx, uint32_t *ecx,
+               uint32_t *edx);
 
 /* x86_msr.c: replacements of RDMSR, WRMSR, RDTSC, RDTSCP. */
 void x86_rdmsr(void *env);

@@ -15,11 +15,11 @@
 #include <stdint.h>
 
 #define APIC_CPUS_MAX 8u
-#define APIC_VECTORS 256u
-#define APIC_NEVER UINT64_MAX
+#define APIC_VECTORS  256u
+#define APIC_NEVER    UINT64_MAX
 
-#define LAPIC_BASE 0xFEE00000u
-#define LAPIC_SIZE 0x1000u
+#define LAPIC_BASE  0xFEE00000u
+#define LAPIC_SIZE  0x1000u
 #define IOAPIC_BASE 0xFEC00000u
 #define IOAPIC_SIZE 0x1000u
 #define IOAPIC_PINS 48u

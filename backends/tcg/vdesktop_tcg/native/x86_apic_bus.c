@@ -156,7 +156,8 @@ void lapic_send_ipi(struct apic_bus *bus, uint32_t cpu) {
     if (message.mode == APIC_INIT && icr & ICR_LEVEL && !(icr & ICR_ASSERT)) {
         return; /* INIT level de-assert: a no-op since the Pentium 4 */
     }
-    if ((message.mode == APIC_FIXED || message.mode == APIC_LOWEST) && message.vector < FIRST_VECTOR) {
+    if ((message.mode == APIC_FIXED || message.mode == APIC_LOWEST) &&
+        message.vector < FIRST_VECTOR) {
         lapic_error(bus, cpu, ESR_SEND_VECTOR);
         return;
     }
@@ -185,4 +186,3 @@ void lapic_send_ipi(struct apic_bus *bus, uint32_t cpu) {
         bus->host.prefer(bus->host.opaque, (uint32_t)__builtin_ctz(mask));
     }
 }
-

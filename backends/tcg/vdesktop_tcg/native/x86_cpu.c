@@ -70,7 +70,8 @@ void x86_syscall(void *env, int length) {
         regs[R_CX] = next;
         regs[R_11] = flags & ~FLAG_RF;
         x86_set_flags(env, flags & ~(uint32_t)X86_ENV(env, ENV_FMASK, uint64_t) & ~FLAG_RF);
-        X86_ENV(env, ENV_EIP, uint64_t) = X86_ENV(env, hflags & HFLAG_CS64 ? ENV_LSTAR : ENV_CSTAR, uint64_t);
+        X86_ENV(env, ENV_EIP, uint64_t) =
+            X86_ENV(env, hflags & HFLAG_CS64 ? ENV_LSTAR : ENV_CSTAR, uint64_t);
     } else {
         regs[R_CX] = (uint32_t)next;
         x86_set_flags(env, flags & ~(FLAG_VM | FLAG_IF | FLAG_RF));
@@ -173,8 +174,8 @@ void x86_describe(struct tcg_vcpu *vcpu, char *to, size_t size) {
     const uint64_t *cr = x86_cr(env);
 
     snprintf(to, size,
-             "vCPU %" PRIu32 " rip=%#" PRIx64 " rsp=%#" PRIx64 " rflags=%#" PRIx32 " cs=%#" PRIx32 " cr0=%#" PRIx64
-             " cr2=%#" PRIx64 " cr3=%#" PRIx64 " cr4=%#" PRIx64,
-             vcpu->index, X86_ENV(env, ENV_EIP, uint64_t), x86_regs(env)[R_SP],
-             get_flags(env), x86_segs(env)[SEG_CS].selector, cr[0], cr[2], cr[3], cr[4]);
+             "vCPU %" PRIu32 " rip=%#" PRIx64 " rsp=%#" PRIx64 " rflags=%#" PRIx32 " cs=%#" PRIx32
+             " cr0=%#" PRIx64 " cr2=%#" PRIx64 " cr3=%#" PRIx64 " cr4=%#" PRIx64,
+             vcpu->index, X86_ENV(env, ENV_EIP, uint64_t), x86_regs(env)[R_SP], get_flags(env),
+             x86_segs(env)[SEG_CS].selector, cr[0], cr[2], cr[3], cr[4]);
 }

@@ -19,32 +19,39 @@
 
 #define BIT(n) (1u << (n))
 
-enum { LEAF_MAX = 0x16, EXTENDED_MAX = 0x80000008, HYPERVISOR_BASE = 0x40000000, HYPERVISOR_MAX = 0x40000010 };
+enum {
+    LEAF_MAX = 0x16,
+    EXTENDED_MAX = 0x80000008,
+    HYPERVISOR_BASE = 0x40000000,
+    HYPERVISOR_MAX = 0x40000010
+};
 
 #define VERSION 0x000106CAu /* family 6, model 0x1C, stepping 10 */
 
-#define F1_EDX                                                                                                    \
-    (BIT(0) /* FPU */ | BIT(2) /* DE */ | BIT(3) /* PSE */ | BIT(4) /* TSC */ | BIT(5) /* MSR */ |                \
-     BIT(6) /* PAE */ | BIT(8) /* CX8 */ | BIT(9) /* APIC */ | BIT(11) /* SEP */ | BIT(12) /* MTRR */ |           \
-     BIT(13) /* PGE */ | BIT(15) /* CMOV */ | BIT(16) /* PAT */ | BIT(17) /* PSE36 */ | BIT(19) /* CLFSH */ |     \
-     BIT(23) /* MMX */ | BIT(24) /* FXSR */ | BIT(25) /* SSE */ | BIT(26) /* SSE2 */)
+#define F1_EDX                                                                                     \
+    (BIT(0) /* FPU */ | BIT(2) /* DE */ | BIT(3) /* PSE */ | BIT(4) /* TSC */ | BIT(5) /* MSR */ | \
+     BIT(6) /* PAE */ | BIT(8) /* CX8 */ | BIT(9) /* APIC */ | BIT(11) /* SEP */ |                 \
+     BIT(12) /* MTRR */ | BIT(13) /* PGE */ | BIT(15) /* CMOV */ | BIT(16) /* PAT */ |             \
+     BIT(17) /* PSE36 */ | BIT(19) /* CLFSH */ | BIT(23) /* MMX */ | BIT(24) /* FXSR */ |          \
+     BIT(25) /* SSE */ | BIT(26) /* SSE2 */)
 #define F1_EDX_HTT BIT(28)
-#define F1_ECX                                                                                                    \
-    (BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ | BIT(13) /* CX16 */ | BIT(19) /* SSE4.1 */ | \
-     BIT(20) /* SSE4.2 */ | BIT(22) /* MOVBE */ | BIT(23) /* POPCNT */ | BIT(25) /* AES */ |                      \
-     BIT(30) /* RDRAND */)
+#define F1_ECX                                                                                     \
+    (BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ | BIT(13) /* CX16 */ |        \
+     BIT(19) /* SSE4.1 */ | BIT(20) /* SSE4.2 */ | BIT(22) /* MOVBE */ | BIT(23) /* POPCNT */ |    \
+     BIT(25) /* AES */ | BIT(30) /* RDRAND */)
 /* Ours, of no interest to the translator. */
 #define F1_ECX_OWN (BIT(24) /* TSC deadline */ | BIT(31) /* hypervisor */)
-#define F7_EBX                                                                                                    \
-    (BIT(0) /* FSGSBASE */ | BIT(3) /* BMI1 */ | BIT(7) /* SMEP */ | BIT(8) /* BMI2 */ | BIT(19) /* ADX */ |      \
-     BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */)
+#define F7_EBX                                                                                     \
+    (BIT(0) /* FSGSBASE */ | BIT(3) /* BMI1 */ | BIT(7) /* SMEP */ | BIT(8) /* BMI2 */ |           \
+     BIT(19) /* ADX */ | BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */)
 #define F7_EBX_OWN BIT(1) /* TSC_ADJUST */
-#define F81_EDX                                                                                                   \
-    (BIT(11) /* SYSCALL */ | BIT(20) /* NX */ | BIT(26) /* 1 GiB pages */ | BIT(27) /* RDTSCP */ | BIT(29) /* LM */)
+#define F81_EDX                                                                                    \
+    (BIT(11) /* SYSCALL */ | BIT(20) /* NX */ | BIT(26) /* 1 GiB pages */ | BIT(27) /* RDTSCP */ | \
+     BIT(29) /* LM */)
 #define F81_ECX (BIT(0) /* LAHF */ | BIT(5) /* LZCNT */)
 
 static const uint64_t features[FEATURE_WORDS] = {
-    [FEATURES_1_EDX] = F1_EDX, [FEATURES_1_ECX] = F1_ECX,   [FEATURES_7_EBX] = F7_EBX,
+    [FEATURES_1_EDX] = F1_EDX,   [FEATURES_1_ECX] = F1_ECX,   [FEATURES_7_EBX] = F7_EBX,
     [FEATURES_81_EDX] = F81_EDX, [FEATURES_81_ECX] = F81_ECX,
 };
 
@@ -93,7 +100,8 @@ static struct x86_leaf cache(uint32_t sub, uint32_t cpus) {
     }
     uint32_t ids = (1u << core_bits(cpus)) - 1;
     return (struct x86_leaf){
-        .eax = caches[sub].type | caches[sub].level << 5 | BIT(8) | (caches[sub].shared ? ids : 0) << 14 | ids << 26,
+        .eax = caches[sub].type | caches[sub].level << 5 | BIT(8) |
+               (caches[sub].shared ? ids : 0) << 14 | ids << 26,
         .ebx = (64 - 1) | (caches[sub].ways - 1) << 22,
         .ecx = caches[sub].sets - 1,
     };
@@ -118,8 +126,8 @@ static struct x86_leaf leaf_of(struct tcg_vcpu *vcpu, uint32_t leaf, uint32_t su
     case 0:
         return (struct x86_leaf){LEAF_MAX, word(vendor, 0), word(vendor, 2), word(vendor, 1)};
     case 1:
-        return (struct x86_leaf){VERSION, id << 24 | (1u << core_bits(cpus)) << 16 | 64 / 8 << 8, F1_ECX | F1_ECX_OWN,
-                                 F1_EDX | (cpus > 1 ? F1_EDX_HTT : 0)};
+        return (struct x86_leaf){VERSION, id << 24 | (1u << core_bits(cpus)) << 16 | 64 / 8 << 8,
+                                 F1_ECX | F1_ECX_OWN, F1_EDX | (cpus > 1 ? F1_EDX_HTT : 0)};
     case 2:
         return (struct x86_leaf){0x00FEFF01, 0, 0, 0}; /* see leaf 4; no TLB to speak of */
     case 4:
@@ -133,9 +141,11 @@ static struct x86_leaf leaf_of(struct tcg_vcpu *vcpu, uint32_t leaf, uint32_t su
     case 0x15: /* TSC = crystal × EBX / EAX */
         return (struct x86_leaf){1, 1, X86_TSC_HZ, 0};
     case 0x16: /* MHz: base, maximum, bus */
-        return (struct x86_leaf){X86_TSC_HZ / 1000000, X86_TSC_HZ / 1000000, X86_TSC_HZ / 1000000, 0};
+        return (struct x86_leaf){X86_TSC_HZ / 1000000, X86_TSC_HZ / 1000000, X86_TSC_HZ / 1000000,
+                                 0};
     case HYPERVISOR_BASE:
-        return (struct x86_leaf){HYPERVISOR_MAX, word(hypervisor, 0), word(hypervisor, 1), word(hypervisor, 2)};
+        return (struct x86_leaf){HYPERVISOR_MAX, word(hypervisor, 0), word(hypervisor, 1),
+                                 word(hypervisor, 2)};
     case HYPERVISOR_MAX: /* kHz of TSC and APIC timer, as several hypervisors tell */
         return (struct x86_leaf){X86_TSC_HZ / 1000, X86_TSC_HZ / 1000, 0, 0};
     case 0x80000000:
@@ -146,7 +156,8 @@ static struct x86_leaf leaf_of(struct tcg_vcpu *vcpu, uint32_t leaf, uint32_t su
     case 0x80000003:
     case 0x80000004: {
         unsigned at = (leaf - 0x80000002) * 4;
-        return (struct x86_leaf){word(brand, at), word(brand, at + 1), word(brand, at + 2), word(brand, at + 3)};
+        return (struct x86_leaf){word(brand, at), word(brand, at + 1), word(brand, at + 2),
+                                 word(brand, at + 3)};
     }
     case 0x80000006:
         return (struct x86_leaf){.ecx = 1024u << 16 | 8u << 12 | 64};
@@ -159,7 +170,8 @@ static struct x86_leaf leaf_of(struct tcg_vcpu *vcpu, uint32_t leaf, uint32_t su
     }
 }
 
-void x86_cpuid(void *env, uint32_t leaf, uint32_t sub, uint32_t *eax, uint32_t *ebx, uint32_t *ecx, uint32_t *edx) {
+void x86_cpuid(void *env, uint32_t leaf, uint32_t sub, uint32_t *eax, uint32_t *ebx, uint32_t *ecx,
+               uint32_t *edx) {
     struct tcg_vcpu *vcpu = x86_vcpu_of_env(env);
 
     if (!vcpu) {

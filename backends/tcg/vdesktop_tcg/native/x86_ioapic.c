@@ -8,17 +8,17 @@ enum { REG_ID = 0x00, REG_VERSION = 0x01, REG_ARBITRATION = 0x02, REG_TABLE = 0x
 
 #define VERSION 0x20u
 
-#define RTE_VECTOR 0xFFull
-#define RTE_MODE_SHIFT 8
-#define RTE_LOGICAL (1ull << 11)
-#define RTE_STATUS (1ull << 12)
-#define RTE_POLARITY (1ull << 13)
-#define RTE_REMOTE_IRR (1ull << 14)
-#define RTE_LEVEL (1ull << 15)
-#define RTE_MASKED (1ull << 16)
+#define RTE_VECTOR            0xFFull
+#define RTE_MODE_SHIFT        8
+#define RTE_LOGICAL           (1ull << 11)
+#define RTE_STATUS            (1ull << 12)
+#define RTE_POLARITY          (1ull << 13)
+#define RTE_REMOTE_IRR        (1ull << 14)
+#define RTE_LEVEL             (1ull << 15)
+#define RTE_MASKED            (1ull << 16)
 #define RTE_DESTINATION_SHIFT 56
-#define RTE_WRITABLE                                                                                              \
-    (RTE_VECTOR | 7ull << RTE_MODE_SHIFT | RTE_LOGICAL | RTE_POLARITY | RTE_LEVEL | RTE_MASKED |                  \
+#define RTE_WRITABLE                                                                               \
+    (RTE_VECTOR | 7ull << RTE_MODE_SHIFT | RTE_LOGICAL | RTE_POLARITY | RTE_LEVEL | RTE_MASKED |   \
      0xFFull << RTE_DESTINATION_SHIFT)
 
 static void deliver(struct apic_bus *bus, uint32_t pin) {
@@ -97,7 +97,8 @@ static void write_entry(struct apic_bus *bus, uint32_t pin, bool high, uint32_t 
 
     *entry = (*entry & ~writable) | ((uint64_t)value << (high ? 32 : 0) & writable);
     if (!(*entry & RTE_LEVEL)) {
-        *entry &= ~RTE_REMOTE_IRR; /* how software clears a stuck one: SDM has no other way before EOI existed */
+        *entry &= ~RTE_REMOTE_IRR; /* how software clears a stuck one: SDM has no other way before
+                                      EOI existed */
     } else if (!high && bus->ioapic.levels >> pin & 1) {
         deliver(bus, pin); /* asserted while it was masked */
     }

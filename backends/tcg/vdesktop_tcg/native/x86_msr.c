@@ -21,18 +21,18 @@ static const struct {
     uint32_t first, last;
     bool writable;
 } known[] = {
-    {0x0FE, 0x0FE, false},           /* MTRRcap */
-    {0x174, 0x176, true},            /* SYSENTER_CS, _ESP, _EIP */
-    {0x179, 0x179, false},           /* MCG_CAP: no banks */
-    {0x1A0, 0x1A0, true},            /* MISC_ENABLE */
-    {0x200, 0x20F, true},            /* variable MTRRs */
-    {0x250, 0x250, true},            /* fixed MTRRs */
-    {0x258, 0x259, true},            /**/
-    {0x268, 0x26F, true},            /**/
-    {0x277, 0x277, true},            /* PAT */
-    {0x2FF, 0x2FF, true},            /* MTRRdefType */
-    {0xC0000080, 0xC0000084, true},  /* EFER, STAR, LSTAR, CSTAR, FMASK */
-    {0xC0000100, 0xC0000103, true},  /* FSBASE, GSBASE, KERNELGSBASE, TSC_AUX */
+    {0x0FE, 0x0FE, false},          /* MTRRcap */
+    {0x174, 0x176, true},           /* SYSENTER_CS, _ESP, _EIP */
+    {0x179, 0x179, false},          /* MCG_CAP: no banks */
+    {0x1A0, 0x1A0, true},           /* MISC_ENABLE */
+    {0x200, 0x20F, true},           /* variable MTRRs */
+    {0x250, 0x250, true},           /* fixed MTRRs */
+    {0x258, 0x259, true},           /**/
+    {0x268, 0x26F, true},           /**/
+    {0x277, 0x277, true},           /* PAT */
+    {0x2FF, 0x2FF, true},           /* MTRRdefType */
+    {0xC0000080, 0xC0000084, true}, /* EFER, STAR, LSTAR, CSTAR, FMASK */
+    {0xC0000100, 0xC0000103, true}, /* FSBASE, GSBASE, KERNELGSBASE, TSC_AUX */
 };
 
 static bool is_known(uint32_t msr, bool write) {

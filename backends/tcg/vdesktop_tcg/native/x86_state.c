@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define CR0_LONG  0x80050033u /* PG AM WP NE ET MP PE */
+#define CR0_LONG 0x80050033u /* PG AM WP NE ET MP PE */
 
 /* Selectors of the 64-bit entry, and the GDT that has them. */
 #define ENTRY_CS        0x10u
@@ -67,16 +67,16 @@ void x86_vcpu_startup(struct tcg_vcpu *vcpu, uint8_t page) {
 
     tcg_vcpu_on(vcpu);
     own->wait_for_sipi = false;
-    struct x86_segment_cache *cs =
-        x86_segs(vcpu->env) + SEG_CS;
+    struct x86_segment_cache *cs = x86_segs(vcpu->env) + SEG_CS;
     cs->selector = (uint32_t)page << 8;
     cs->base = (uint64_t)page << 12;
     X86_ENV(vcpu->env, ENV_EIP, uint64_t) = 0;
 }
 
 static bool set_general(void *env, const char *name, uint64_t value) {
-    static const char *const names[R_COUNT] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                               "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+    static const char *const names[R_COUNT] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp",
+                                               "rsi", "rdi", "r8",  "r9",  "r10", "r11",
+                                               "r12", "r13", "r14", "r15"};
 
     for (int i = 0; i < R_COUNT; i++) {
         if (strcmp(name, names[i]) == 0) {
