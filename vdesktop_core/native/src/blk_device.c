@@ -146,10 +146,6 @@ struct vd_device *vd_blk_device(struct vd_blk *blk) {
     return &blk->dev;
 }
 
-int vd_blk_kick_fd(const struct vd_blk *blk, uint16_t queue) {
-    return queue < blk->dev.n_queues ? blk->queues[queue].kick_fd : -1;
-}
-
 void vd_blk_counters(struct vd_blk *blk, struct vd_blk_counters *sum) {
     *sum = (struct vd_blk_counters){0};
     for (uint16_t i = 0; i < blk->dev.n_queues; i++) {

@@ -16,8 +16,9 @@
 
 #include "blk_plane.h"
 
-/* Served at one go on the loop, so that queues which share it take turns. */
+/* Served at one go, so that queues and devices which share a loop take turns. */
 #define CHAINS_PER_TURN 64u
+#define BYTES_PER_TURN  (1u << 20)
 /* A longer transfer is a worker's even if it would not block. */
 #define LOOP_INLINE_BYTES (256u << 10)
 
@@ -270,7 +271,7 @@ static void on_kick(void *opaque, uint32_t events) {
     (void)events;
     (void)!read(queue->kick_fd, &kicks, sizeof kicks);
     pthread_mutex_lock(&queue->lock);
-    bool more = serve(queue, LOOP_INLINE_BYTES, UINT64_MAX);
+    bool more = serve(queue, LOOP_INLINE_BYTES, BYTES_PER_TURN);
     pthread_mutex_unlock(&queue->lock);
     if (more)
         wake(queue);

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT
- * The data plane of virtio-rng, on its loop's thread. */
-#define _GNU_SOURCE
+ * The data plane of virtio-rng, all of it on its loop's thread. */
 #include "vdesktop/rng.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
+
+#include "lock.h"
+#include "plane.h"
 
 #define QUEUE_SIZE      64
 #define CHAINS_PER_TURN 16u
@@ -19,21 +18,12 @@
 #define RETRY_NS UINT64_C(100000000)
 
 struct vd_rng {
-    struct vd_device dev;
+    struct vd_plane plane; /* first */
     struct vd_rng_options options;
-    struct vd_loop *loop;
-    int kick_fd, timer_fd;
-    bool driver_ok;       /* under the transport's lock */
-    pthread_mutex_t lock; /* all below; taken after the transport's */
-    bool running;
+    int timer_fd;
     uint64_t budget, period_end_ns;
-    struct vd_chain chain;
-    struct vd_rng_counters counters;
+    struct vd_rng_counters counters; /* atomic */
 };
-
-static uint64_t now(const struct vd_rng *rng) {
-    return rng->dev.host->now_ns(rng->dev.host->opaque);
-}
 
 static void wake_in(const struct vd_rng *rng, uint64_t ns) {
     struct itimerspec spec = {.it_value = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)}};
@@ -44,14 +34,15 @@ static void wake_in(const struct vd_rng *rng, uint64_t ns) {
 static uint64_t allowance(struct vd_rng *rng) {
     if (!rng->options.max_bytes)
         return VD_RNG_REQUEST_MAX;
-    uint64_t at = now(rng);
-    if (at >= rng->period_end_ns) {
+    const struct vd_host *host = rng->plane.dev.host;
+    uint64_t now = host->now_ns(host->opaque);
+    if (now >= rng->period_end_ns) {
         rng->budget = rng->options.max_bytes;
-        rng->period_end_ns = at + rng->options.period_ms * UINT64_C(1000000);
+        rng->period_end_ns = now + rng->options.period_ms * UINT64_C(1000000);
     }
     if (!rng->budget) {
-        rng->counters.throttled++;
-        wake_in(rng, rng->period_end_ns - at);
+        vd_count(&rng->counters.throttled);
+        wake_in(rng, rng->period_end_ns - now);
     }
     return rng->budget < VD_RNG_REQUEST_MAX ? rng->budget : VD_RNG_REQUEST_MAX;
 }
@@ -72,160 +63,82 @@ static uint32_t fill(const struct vd_chain *chain, uint64_t most) {
             len -= (size_t)got;
             done += (uint32_t)got;
         }
-        if (done == most)
-            break;
     }
     return done;
 }
 
-static void fail(struct vd_rng *rng, const char *what) {
-    rng->running = false;
-    vd_device_protocol_error(&rng->dev, what);
-}
-
 enum outcome { SERVED, EMPTY, WAITING };
 
-/* One request. WAITING: the timer is armed. Lock held. */
-static enum outcome serve_one(struct vd_rng *rng, struct vd_queue *ring) {
+/* One request. WAITING: the timer is armed. */
+static enum outcome serve_one(struct vd_rng *rng) {
+    struct vd_plane *plane = &rng->plane;
     uint64_t most = allowance(rng);
     if (!most)
         return WAITING;
-    int popped = vd_queue_pop(ring, &rng->chain);
-    if (popped < 0)
-        fail(rng, vd_ring_strerror(popped));
-    if (popped <= 0)
+    if (!vd_plane_pop(plane, 0))
         return EMPTY;
-    if (!rng->chain.write_len) {
-        vd_queue_push(ring, &rng->chain, 0);
-        fail(rng, "request without a device-writable buffer (virtio 1.4 5.4.6)");
-        return SERVED;
+    if (!plane->chain.write_len) {
+        vd_plane_broken(plane, 0, "request without a device-writable buffer (virtio 1.4 §5.4.6)");
+        return EMPTY;
     }
-    uint32_t given = fill(&rng->chain, most);
+    uint32_t given = fill(&plane->chain, most);
     if (!given) { /* §5.4.6.1: at least one byte */
-        vd_queue_unpop(ring, &rng->chain);
+        vd_queue_unpop(plane->dev.queue[0], &plane->chain);
         wake_in(rng, RETRY_NS);
         return WAITING;
     }
     if (rng->options.max_bytes)
         rng->budget -= given;
-    vd_queue_push(ring, &rng->chain, given);
-    rng->counters.requests++;
-    rng->counters.bytes += given;
+    vd_plane_push(plane, 0, given);
+    vd_count(&rng->counters.requests);
+    __atomic_fetch_add(&rng->counters.bytes, given, __ATOMIC_RELAXED);
     return SERVED;
 }
 
-static void wake(const struct vd_rng *rng) {
-    uint64_t one = 1;
-    (void)!write(rng->kick_fd, &one, sizeof one); /* EAGAIN: woken already */
-}
-
-/* Lock held. */
 static void serve(struct vd_rng *rng) {
-    struct vd_queue *ring = rng->dev.queue[0];
-    if (!rng->running || !vd_queue_live(ring))
-        return;
+    struct vd_plane *plane = &rng->plane;
+    struct vd_queue *ring = plane->dev.queue[0];
     enum outcome outcome = SERVED;
     uint32_t served = 0;
+    if (!vd_plane_usable(plane, 0))
+        return;
     vd_queue_notify_disable(ring);
-    while (rng->running && served < CHAINS_PER_TURN && (outcome = serve_one(rng, ring)) == SERVED)
+    while (served < CHAINS_PER_TURN && (outcome = serve_one(rng)) == SERVED)
         served++;
-    if (served && vd_queue_publish(ring))
-        vd_device_interrupt(&rng->dev, 0);
+    if (served)
+        vd_plane_publish(plane, 0);
     /* While waiting, the timer serves what a kick would announce. */
-    if (rng->running && outcome != WAITING && vd_queue_notify_enable(ring))
-        wake(rng);
+    if (vd_plane_usable(plane, 0) && outcome != WAITING && vd_queue_notify_enable(ring))
+        vd_plane_again(plane, 0);
 }
 
-/* On the loop's thread, for a kick and for the timer. */
-static void on_event(struct vd_rng *rng, int fd) {
-    uint64_t count;
-    (void)!read(fd, &count, sizeof count);
-    pthread_mutex_lock(&rng->lock);
-    serve(rng);
-    pthread_mutex_unlock(&rng->lock);
-}
-
-static void on_kick(void *opaque, uint32_t events) {
-    struct vd_rng *rng = opaque;
-    (void)events;
-    on_event(rng, rng->kick_fd);
+static void work(struct vd_plane *plane, uint64_t kicked, bool poked) {
+    (void)poked;
+    if (kicked)
+        serve((struct vd_rng *)plane);
 }
 
 static void on_timer(void *opaque, uint32_t events) {
     struct vd_rng *rng = opaque;
+    uint64_t count;
     (void)events;
-    on_event(rng, rng->timer_fd);
+    (void)!read(rng->timer_fd, &count, sizeof count);
+    serve(rng);
 }
 
-static void on_notify(struct vd_device *dev, uint16_t queue) {
-    (void)queue;
-    wake(dev->opaque);
+static void started(struct vd_plane *plane) {
+    (void)plane;
 }
 
-static void start(struct vd_rng *rng) {
-    pthread_mutex_lock(&rng->lock);
-    rng->running = true;
-    pthread_mutex_unlock(&rng->lock);
-    wake(rng); /* it may have been kicked before */
+static void stopped(struct vd_plane *plane, uint64_t mask, bool all) {
+    (void)plane, (void)mask, (void)all; /* nothing outlives a turn */
 }
 
-static void stop(struct vd_rng *rng) {
-    pthread_mutex_lock(&rng->lock);
-    rng->running = false;
-    pthread_mutex_unlock(&rng->lock);
-}
-
-static void on_driver_ok(struct vd_device *dev) {
-    struct vd_rng *rng = dev->opaque;
-    rng->driver_ok = true;
-    if (vd_queue_live(dev->queue[0]))
-        start(rng);
-}
-
-static void on_reset(struct vd_device *dev) {
-    struct vd_rng *rng = dev->opaque;
-    rng->driver_ok = false;
-    stop(rng);
-}
-
-static void on_queue_ready(struct vd_device *dev, uint16_t queue) {
-    struct vd_rng *rng = dev->opaque;
-    (void)queue;
-    if (rng->driver_ok)
-        start(rng);
-}
-
-static void on_queue_reset(struct vd_device *dev, uint16_t queue) {
-    (void)queue;
-    stop(dev->opaque);
-}
-
-static void on_config_written(struct vd_device *dev, uint32_t offset, uint32_t len) {
-    (void)dev, (void)offset, (void)len; /* there is no configuration space */
-}
-
-static const struct vd_device_ops ops = {
-    .driver_ok = on_driver_ok,
-    .reset = on_reset,
-    .queue_ready = on_queue_ready,
-    .queue_reset = on_queue_reset,
-    .notify = on_notify,
-    .config_written = on_config_written,
-};
-
-static int set_up(struct vd_rng *rng) {
-    const struct vd_host *host = rng->dev.host;
-    rng->dev.queue[0] = vd_queue_new(host, rng->dev.mem);
-    rng->chain.iov = host->alloc(host->opaque, VD_CHAIN_SEGS_MAX * sizeof *rng->chain.iov);
-    rng->chain.gpa = host->alloc(host->opaque, VD_CHAIN_SEGS_MAX * sizeof *rng->chain.gpa);
-    if (!rng->dev.queue[0] || !rng->chain.iov || !rng->chain.gpa)
-        return -ENOMEM;
-    rng->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+static int watch_timer(struct vd_rng *rng) {
     rng->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (rng->kick_fd < 0 || rng->timer_fd < 0)
+    if (rng->timer_fd < 0)
         return -errno;
-    int error = vd_loop_add(rng->loop, rng->kick_fd, EPOLLIN, on_kick, rng);
-    return error ? error : vd_loop_add(rng->loop, rng->timer_fd, EPOLLIN, on_timer, rng);
+    return vd_loop_add(rng->plane.loop, rng->timer_fd, EPOLLIN, on_timer, rng);
 }
 
 struct vd_rng *vd_rng_new(const struct vd_host *host, struct vd_mem *mem, const char *name,
@@ -238,52 +151,43 @@ struct vd_rng *vd_rng_new(const struct vd_host *host, struct vd_mem *mem, const 
     if (!rng)
         return NULL;
     rng->options = *options;
-    rng->loop = loop;
-    rng->kick_fd = rng->timer_fd = -1;
-    pthread_mutex_init(&rng->lock, NULL);
-    rng->dev.ops = &ops;
-    rng->dev.opaque = rng;
-    rng->dev.virtio_id = VD_RNG_ID;
-    rng->dev.n_queues = 1;
-    rng->dev.queue_size_max[0] = QUEUE_SIZE;
-    rng->dev.mem = mem;
-    rng->dev.offered = VD_FEATURES_COMMON;
-    rng->dev.host = host;
-    strncpy(rng->dev.name, name, sizeof rng->dev.name - 1);
-    *error = set_up(rng);
-    if (!*error)
-        return rng;
-    vd_rng_free(rng);
-    return NULL;
+    rng->timer_fd = -1;
+    rng->plane.work = work;
+    rng->plane.started = started;
+    rng->plane.stopped = stopped;
+    *error = vd_plane_init(&rng->plane, host, mem, loop, name, 1, QUEUE_SIZE);
+    if (*error) {
+        host->free(host->opaque, rng);
+        return NULL;
+    }
+    rng->plane.dev.virtio_id = VD_RNG_ID;
+    rng->plane.dev.offered = VD_PLANE_FEATURES;
+    *error = watch_timer(rng);
+    if (*error) {
+        vd_rng_free(rng);
+        return NULL;
+    }
+    return rng;
 }
 
 void vd_rng_free(struct vd_rng *rng) {
     if (!rng)
         return;
-    const struct vd_host *host = rng->dev.host;
-    int fds[] = {rng->kick_fd, rng->timer_fd};
-    stop(rng);
-    for (int i = 0; i < 2; i++) {
-        if (fds[i] < 0)
-            continue;
-        vd_loop_remove(rng->loop, fds[i]);
-        close(fds[i]);
+    const struct vd_host *host = rng->plane.dev.host;
+    if (rng->timer_fd >= 0) {
+        vd_loop_remove(rng->plane.loop, rng->timer_fd);
+        close(rng->timer_fd);
     }
-    if (rng->chain.iov)
-        host->free(host->opaque, rng->chain.iov);
-    if (rng->chain.gpa)
-        host->free(host->opaque, rng->chain.gpa);
-    vd_queue_free(rng->dev.queue[0]);
-    pthread_mutex_destroy(&rng->lock);
+    vd_plane_fini(&rng->plane);
     host->free(host->opaque, rng);
 }
 
 struct vd_device *vd_rng_device(struct vd_rng *rng) {
-    return &rng->dev;
+    return &rng->plane.dev;
 }
 
 void vd_rng_counters(struct vd_rng *rng, struct vd_rng_counters *counters) {
-    pthread_mutex_lock(&rng->lock);
-    *counters = rng->counters;
-    pthread_mutex_unlock(&rng->lock);
+    counters->requests = __atomic_load_n(&rng->counters.requests, __ATOMIC_RELAXED);
+    counters->bytes = __atomic_load_n(&rng->counters.bytes, __ATOMIC_RELAXED);
+    counters->throttled = __atomic_load_n(&rng->counters.throttled, __ATOMIC_RELAXED);
 }

@@ -92,8 +92,6 @@ struct vd_blk *vd_blk_new(const struct vd_host *host, struct vd_mem *mem, const 
  * unacknowledged, flushes the store. */
 void vd_blk_free(struct vd_blk *blk);
 struct vd_device *vd_blk_device(struct vd_blk *blk);
-/* An eventfd that stands for a kick of the queue, for a backend's doorbell. */
-int vd_blk_kick_fd(const struct vd_blk *blk, uint16_t queue);
 void vd_blk_counters(struct vd_blk *blk, struct vd_blk_counters *counters);
 
 #endif
