@@ -57,10 +57,41 @@ static void plic_write(void *opaque, uint64_t offset, unsigned width, uint64_t v
     tcg_plic_write(opaque, offset, width, value);
 }
 
+/* The offsets of riscv64.h against what the library itself reads, by its public
+ * register numbers (riscv.h of 2.1.4). */
+static int check_env(struct tcg_vm *vm) {
+    static const struct {
+        int id;
+        uint32_t offset;
+        uint64_t value;
+    } fields[] = {
+        {2, RV_ENV_GPR + 8, 1},     {190, RV_ENV_PC, 2},         {191, RV_ENV_PRIV, RV_PRV_S},
+        {115, RV_ENV_MHARTID, 4},   {116, RV_ENV_MSTATUS, 2},    {131, RV_ENV_MIP, 0x20},
+        {120, RV_ENV_MIE, 0x200},   {119, RV_ENV_MIDELEG, 2},    {146, RV_ENV_SATP, 9},
+        {144, RV_ENV_SBADADDR, 10}, {118, RV_ENV_MEDELEG, 11},   {140, RV_ENV_SEPC, 12},
+        {141, RV_ENV_SCAUSE, 13},   {138, RV_ENV_SCOUNTEREN, 5}, {122, RV_ENV_MCOUNTEREN, 6},
+    };
+    char *env = tcg_vm_vcpu(vm, 0)->env;
+
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        uint64_t *field = (uint64_t *)(env + fields[i].offset), old = *field, seen = 0;
+        int error;
+
+        *field = fields[i].value;
+        error = tcg_uc()->reg_read(tcg_vm_uc(vm), fields[i].id, &seen);
+        *field = old;
+        if (error || seen != fields[i].value)
+            return -EPROTO;
+    }
+    return 0;
+}
+
 static int vm_init(struct tcg_vm *vm) {
     struct rv_vm *rv = tcg_vm_arch(vm);
     const struct tcg_plic_output output = {plic_output, vm};
 
+    if (check_env(vm) != 0)
+        return -EPROTO;
     rv_csr_init();
     rv->plic = tcg_plic_new(tcg_vm_vcpus(vm), &output);
     if (!rv->plic)

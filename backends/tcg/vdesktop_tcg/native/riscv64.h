@@ -15,7 +15,6 @@
 enum {
     RV_ENV_GPR = 0,
     RV_ENV_PC = 512,
-    RV_ENV_BADADDR = 544,
     RV_ENV_PRIV = 592,
     RV_ENV_MHARTID = 616,
     RV_ENV_MSTATUS = 624,
