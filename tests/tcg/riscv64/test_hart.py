@@ -187,6 +187,22 @@ def test_debug_console_writes_to_the_descriptor_of_the_option() -> None:
         os.close(writer)
 
 
+def test_hart_started_while_its_plic_context_interrupts_finds_the_interrupt_pending() -> None:
+    line, guest = 33, BareGuest(2)
+    a = program().bne("a0", "zero", "second").li("s2", PLIC).li("t0", 1).sw("t0", 4 * line, "s2")
+    a.li("t1", PLIC + 0x2080).li("t0", 1 << line % 32).sw("t0", 4 * (line // 32), "t1")
+    a.li("a0", 1).li("a1", RAM).li("a2", 0).sbi(HSM, 0)
+    a.label("wait").ld("t0", 8, "s1").beq("t0", "zero", "wait")
+    power_off(a).label("second").csrr("t0", "sip").sd("t0", 0, "s1").sd("a0", 8, "s1").sbi(HSM, 1)
+    guest.load(a)
+    try:
+        guest.set_line(line, True)
+        assert guest.run().reason is ExitReason.SHUTDOWN
+        assert guest.read(BOX) == 1 << 9
+    finally:
+        guest.close()
+
+
 def test_stop_from_outside_under_load_runs_no_instruction_twice(guest: BareGuest) -> None:
     """`ld a0, 0(a0)` around a ring: were it ever run twice, position and count would part."""
     nodes, ring = 64, RAM + 0x50000

@@ -237,6 +237,10 @@ void tcg_plic_write(struct tcg_plic *plic, uint64_t offset, unsigned width, uint
     }
 }
 
+bool tcg_plic_output_level(const struct tcg_plic *plic, unsigned context) {
+    return plic->context[context].output;
+}
+
 uint64_t tcg_plic_claims(const struct tcg_plic *plic) {
     return plic->claims;
 }

@@ -34,6 +34,9 @@ bool tcg_plic_set(struct tcg_plic *plic, unsigned source, bool level);
 uint64_t tcg_plic_read(struct tcg_plic *plic, uint64_t offset, unsigned width);
 void tcg_plic_write(struct tcg_plic *plic, uint64_t offset, unsigned width, uint64_t value);
 
+/* A context's output, as `set` was told last. */
+bool tcg_plic_output_level(const struct tcg_plic *plic, unsigned context);
+
 /* Interrupts claimed since creation. */
 uint64_t tcg_plic_claims(const struct tcg_plic *plic);
 

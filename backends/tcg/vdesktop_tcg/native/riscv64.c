@@ -116,6 +116,7 @@ static void vm_reset(struct tcg_vm *vm) {
 }
 
 static void vcpu_reset(struct tcg_vcpu *vcpu) {
+    const struct rv_vm *rv = tcg_vm_arch(vcpu->vm);
     void *env = vcpu->env;
 
     vcpu->deadline = TCG_NEVER;
@@ -125,6 +126,8 @@ static void vcpu_reset(struct tcg_vcpu *vcpu) {
     RV_CSR(env, MIDELEG) = MIDELEG_RESET;
     RV_CSR(env, SCOUNTEREN) = COUNTEREN_RESET;
     RV_CSR(env, MCOUNTEREN) = COUNTEREN_RESET;
+    /* The one bit of mip that is a wire: the PLIC does not tell it again. */
+    rv_interrupt(vcpu, RV_IP_SEIP, tcg_plic_output_level(rv->plic, vcpu->index));
 }
 
 static int set_register(struct tcg_vcpu *vcpu, const char *name, uint64_t value) {
