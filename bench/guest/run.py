@@ -3,9 +3,9 @@
 
     python bench/guest/run.py --guest DIR --arch ARCH [--rounds 3] [--json]
 
-DIR is what ``vdesktop guest build --arch ARCH -o DIR`` made. Subjects take turns; a figure is the median of
-the rounds. Kernel, initramfs, command line, memory and devices are the same for both; the disk's file is in the
-host's page cache.
+DIR is what ``vdesktop guest build --arch ARCH -o DIR`` made. Subjects take turns; a figure is the median
+of the rounds. Kernel, initramfs, command line, memory and devices are the same for both; the disk's file is
+in the host's page cache.
 """
 
 from __future__ import annotations
