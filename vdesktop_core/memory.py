@@ -108,6 +108,24 @@ class GuestMemory:
         if len(data) and lib.vd_mem_write(self._mem, gpa, ffi.from_buffer(data), len(data)):
             raise GuestMemoryError(f"guest-physical range {gpa:#x}+{len(data):#x} is not writable memory")
 
+    def write_from(self, gpa: int, fd: int, offset: int, size: int) -> int:
+        """Copy bytes from a file, in the kernel; return how many there were: fewer at its end.
+
+        Raises:
+            GuestMemoryError: the destination is not wholly writable memory of one region.
+            OSError: the file cannot be read.
+        """
+        base = next((b for b, r in self.regions.items() if b <= gpa and gpa + size <= b + r.size), None)
+        if base is None or lib.vd_mem_ptr(self._mem, gpa, size, True) == ffi.NULL:
+            raise GuestMemoryError(f"guest-physical range {gpa:#x}+{size:#x} is not writable memory")
+        target = self.regions[base].fd
+        os.lseek(target, gpa - base, os.SEEK_SET)
+        done = 0
+        while done < size and (count := os.sendfile(target, fd, offset + done, size - done)):
+            done += count
+        lib.vd_mem_written(self._mem, gpa, size)
+        return done
+
     def close(self) -> None:
         """Free the map and close every region in it. Idempotent."""
         if self._mem != ffi.NULL:

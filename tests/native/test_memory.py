@@ -8,6 +8,7 @@ from conftest import RAM, RAM_SIZE, ROM
 
 from vdesktop_core._native import ffi, lib
 from vdesktop_core.errors import GuestMemoryError
+from vdesktop_core.host import Host
 from vdesktop_core.memory import GuestMemory, MemoryRegion
 
 BORDER = RAM + RAM_SIZE // 2 + 0x1000
@@ -96,3 +97,33 @@ def test_write_tells_the_written_hook_what_was_written(memory: GuestMemory) -> N
     memory.on_written(0)
     memory.write(RAM + 6, b"abc")
     assert seen == [(RAM + 5, 3)]
+
+
+def test_write_from_file_copies_and_says_how_much(tmp_path):
+    path = tmp_path / "data"
+    path.write_bytes(bytes(range(256)) * 32)
+    written = []
+    callback = ffi.callback(
+        "void(void *, uint64_t, uint64_t)", lambda _, gpa, size: written.append((gpa, size))
+    )
+    hook = ffi.new("struct vd_written *", {"fn": callback})
+    with Host() as host, GuestMemory(host.native) as memory, path.open("rb") as file:
+        memory.add(0x10000, MemoryRegion("ram", 0x4000))
+        memory.on_written(int(ffi.cast("uintptr_t", hook)))
+        assert memory.write_from(0x10100, file.fileno(), 16, 0x1000) == 0x1000
+        assert memory.read(0x100FF, 0x1002) == b"\0" + path.read_bytes()[16 : 16 + 0x1000] + b"\0"
+        assert written == [(0x10100, 0x1000)]
+        assert memory.write_from(0x10000, file.fileno(), 0x1FF0, 0x100) == 0x10
+        memory.on_written(0)
+
+
+def test_write_from_file_beyond_a_region_writes_nothing(tmp_path):
+    path = tmp_path / "data"
+    path.write_bytes(b"x" * 0x2000)
+    with Host() as host, GuestMemory(host.native) as memory, path.open("rb") as file:
+        memory.add(0x10000, MemoryRegion("ram", 0x1000))
+        memory.add(0x11000, MemoryRegion("rom", 0x1000), readonly=True)
+        for gpa in (0xF000, 0x10800, 0x11000, 2**64 - 16):
+            with pytest.raises(GuestMemoryError):
+                memory.write_from(gpa, file.fileno(), 0, 0x1000)
+        assert memory.read(0x10000, 0x2000) == bytes(0x2000)

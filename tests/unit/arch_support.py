@@ -7,6 +7,7 @@ import bz2
 import gzip
 import hashlib
 import lzma
+import os
 import struct
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,11 @@ class FakeMemory:
         for other, written in self.writes:
             assert not window.overlaps(Window(other, len(written))), f"{gpa:#x} written twice"
         self.writes.append((gpa, bytes(data)))
+
+    def write_from(self, gpa: int, fd: int, offset: int, size: int) -> int:
+        data = os.pread(fd, size, offset)
+        self.write(gpa, data)
+        return len(data)
 
     def read(self, gpa: int, size: int) -> bytes:
         data = bytearray(size)

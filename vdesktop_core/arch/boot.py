@@ -35,6 +35,10 @@ class WritableMemory(Protocol):
         """Copy bytes in, or raise GuestMemoryError."""
         ...
 
+    def write_from(self, gpa: int, fd: int, offset: int, size: int) -> int:
+        """Copy bytes from a file and return how many there were, or raise GuestMemoryError or OSError."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class BootSource:

@@ -96,9 +96,16 @@ class ImageFile:
             BootError: the range is not in the file (any more).
             GuestMemoryError: the destination is not memory.
         """
-        for piece in self.pieces(offset, self.size - offset if size is None else size):
-            memory.write(gpa, piece)
-            gpa += len(piece)
+        size = self.size - offset if size is None else size
+        self._check(offset, size)
+        if not size:
+            return
+        try:
+            count = memory.write_from(gpa, self._fd, self._start + offset, size)
+        except OSError as error:
+            raise BootError(f"{self.name}: cannot read it: {error.strerror}") from error
+        if count < size:
+            raise BootError(f"{self.name}: the file became shorter while it was read")
 
     def close(self) -> None:
         """Close the file. Idempotent."""
