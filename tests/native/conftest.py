@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from console_rig import Console, pipe
 from guestdriver import DeviceQueue, PackedDriver, SplitDriver
+from net_rig import Card
 
 from vdesktop_core.host import Host
 from vdesktop_core.memory import GuestMemory, MemoryRegion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from guestdriver import Driver
 
@@ -49,3 +53,47 @@ def queue(host: Host, memory: GuestMemory) -> Iterator[DeviceQueue]:
     queue = DeviceQueue(host.native, memory)
     yield queue
     queue.close()
+
+
+@pytest.fixture
+def consoles() -> Iterator[Callable[..., Console]]:
+    """Makes consoles."""
+    made: list[Console] = []
+
+    def new(max_ports: int = 2) -> Console:
+        made.append(Console(max_ports))
+        return made[-1]
+
+    yield new
+    for console in made:
+        console.free()
+
+
+@pytest.fixture
+def pipes() -> Iterator[Callable[[], tuple[int, int]]]:
+    """Makes non-blocking pipes: reading and writing end."""
+    opened: list[int] = []
+
+    def new() -> tuple[int, int]:
+        pair = pipe()
+        opened.extend(pair)
+        return pair
+
+    yield new
+    for fd in opened:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+@pytest.fixture
+def cards() -> Iterator[Callable[..., Card]]:
+    """Makes network cards, each with the host's end of its cable."""
+    made: list[Card] = []
+
+    def new(**options: Any) -> Card:
+        made.append(Card(**options))
+        return made[-1]
+
+    yield new
+    for card in made:
+        card.free()

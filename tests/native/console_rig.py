@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from split_driver import FREE, Rig, wait_for
 
 from vdesktop_core._native import ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 F_SIZE, F_MULTIPORT, F_EMERG_WRITE = 1, 2, 4
 READY, ADD, REMOVE, PORT_READY, CONSOLE, RESIZE, OPEN, NAME = range(8)
@@ -131,3 +134,24 @@ def read_all(fd: int, size: int) -> bytes:
 
     wait_for(more, f"{size} bytes")
     return bytes(data)
+
+
+def multiport(
+    consoles: Callable[..., Console], pipes: Callable[[], tuple[int, int]], n: int = 2
+) -> tuple[Console, list[int], list[int]]:
+    """A running multiport console: port 0 a console, the others byte streams, all open on both sides."""
+    console, say, hear = consoles(n), [], []
+    for number in range(n):
+        (guest_in, host_out), (host_in, guest_out) = pipes(), pipes()
+        say.append(host_out)
+        hear.append(host_in)
+        flags = lib.VD_CONSOLE_IS_CONSOLE if number == 0 else 0
+        assert console.add_port(number, guest_in, guest_out, flags=flags, name=f"port.{number}") == 0
+    console.start()
+    console.control(0, READY)
+    assert [m[:2] for m in console.heard(n)] == [(i, ADD) for i in range(n)]
+    for number in range(n):
+        console.control(number, PORT_READY)
+        console.heard(3 if number == 0 else 2)
+        console.control(number, OPEN)
+    return console, say, hear

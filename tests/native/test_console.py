@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ from console_rig import (
     CONTROL_RX,
     CONTROL_TX,
     F_EMERG_WRITE,
-    F_MULTIPORT,
     F_SIZE,
     NAME,
     OPEN,
@@ -25,75 +23,24 @@ from console_rig import (
     READY,
     REMOVE,
     RESIZE,
-    Console,
-    pipe,
+    multiport,
     read_all,
     tx,
 )
-from split_driver import FREE, NEEDS_RESET, wait_for
+from split_driver import FREE, wait_for
 
-from vdesktop_core._native import ffi, lib
+from vdesktop_core._native import lib
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[[int], Console]]:
-    made: list[Console] = []
-
-    def new(max_ports: int = 2) -> Console:
-        made.append(Console(max_ports))
-        return made[-1]
-
-    yield new
-    for console in made:
-        console.free()
-
-
-@pytest.fixture
-def fds() -> Iterator[Callable[[], tuple[int, int]]]:
-    opened: list[int] = []
-
-    def new() -> tuple[int, int]:
-        pair = pipe()
-        opened.extend(pair)
-        return pair
-
-    yield new
-    for fd in opened:
-        with contextlib.suppress(OSError):
-            os.close(fd)
-
-
-def multiport(
-    make: Callable[..., Console], fds: Callable[[], tuple[int, int]], n: int = 2
-) -> tuple[Console, list[int], list[int]]:
-    """A running multiport console: port 0 a console, the others byte streams, all open on both sides."""
-    console, say, hear = make(n), [], []
-    for number in range(n):
-        (guest_in, host_out), (host_in, guest_out) = fds(), fds()
-        say.append(host_out)
-        hear.append(host_in)
-        flags = lib.VD_CONSOLE_IS_CONSOLE if number == 0 else 0
-        assert console.add_port(number, guest_in, guest_out, flags=flags, name=f"port.{number}") == 0
-    console.start()
-    console.control(0, READY)
-    assert [m[:2] for m in console.heard(n)] == [(i, ADD) for i in range(n)]
-    for number in range(n):
-        console.control(number, PORT_READY)
-        console.heard(3 if number == 0 else 2)
-        console.control(number, OPEN)
-    return console, say, hear
 
 
 # Without MULTIPORT
 
 
-def test_output_plain_reaches_the_descriptor(make, fds) -> None:
-    host, guest = fds()
-    console = make()
+def test_output_plain_reaches_the_descriptor(consoles, pipes) -> None:
+    host, guest = pipes()
+    console = consoles()
     console.add_port(out_fd=guest)
     console.start(0)
     console.send(b"hello ")
@@ -103,9 +50,9 @@ def test_output_plain_reaches_the_descriptor(make, fds) -> None:
     assert console.counters().tx_bytes == 11
 
 
-def test_input_plain_fills_the_buffers_in_order(make, fds) -> None:
-    guest, host = fds()
-    console = make()
+def test_input_plain_fills_the_buffers_in_order(consoles, pipes) -> None:
+    guest, host = pipes()
+    console = consoles()
     console.add_port(in_fd=guest)
     console.start(0)
     os.write(host, b"abcdef")
@@ -115,9 +62,9 @@ def test_input_plain_fills_the_buffers_in_order(make, fds) -> None:
     assert console.rig.levels[-1] is True
 
 
-def test_input_without_buffers_waits_in_the_host(make, fds) -> None:
-    guest, host = fds()
-    console = make()
+def test_input_without_buffers_waits_in_the_host(consoles, pipes) -> None:
+    guest, host = pipes()
+    console = consoles()
     console.add_port(in_fd=guest)
     console.start(0)
     os.write(host, b"early")
@@ -126,9 +73,9 @@ def test_input_without_buffers_waits_in_the_host(make, fds) -> None:
     assert console.received() == b"early"
 
 
-def test_output_scattered_over_segments_arrives_whole(make, fds) -> None:
-    host, guest = fds()
-    console = make()
+def test_output_scattered_over_segments_arrives_whole(consoles, pipes) -> None:
+    host, guest = pipes()
+    console = consoles()
     console.add_port(out_fd=guest)
     console.start(0)
     parts = [(FREE + 100 * i, 7) for i in range(20)]
@@ -139,8 +86,8 @@ def test_output_scattered_over_segments_arrives_whole(make, fds) -> None:
     assert read_all(host, 140) == b"".join(bytes([65 + i]) * 7 for i in range(20))
 
 
-def test_output_to_nobody_is_dropped_and_counted(make) -> None:
-    console = make()
+def test_output_to_nobody_is_dropped_and_counted(consoles) -> None:
+    console = consoles()
     console.add_port()
     console.start(0)
     console.send(b"x" * 100)
@@ -148,9 +95,9 @@ def test_output_to_nobody_is_dropped_and_counted(make) -> None:
     assert console.counters().tx_dropped_bytes == 100
 
 
-def test_slow_reader_makes_the_guest_wait_and_loses_nothing(make, fds) -> None:
-    host, guest = fds()
-    console = make()
+def test_slow_reader_makes_the_guest_wait_and_loses_nothing(consoles, pipes) -> None:
+    host, guest = pipes()
+    console = consoles()
     console.add_port(out_fd=guest)
     console.start(0)
     data = bytes(range(256)) * 64
@@ -163,9 +110,9 @@ def test_slow_reader_makes_the_guest_wait_and_loses_nothing(make, fds) -> None:
     assert console.counters().tx_dropped_bytes == 0
 
 
-def test_slow_reader_of_a_lossy_port_never_stalls_the_guest(make, fds) -> None:
-    _, guest = fds()
-    console = make()
+def test_slow_reader_of_a_lossy_port_never_stalls_the_guest(consoles, pipes) -> None:
+    _, guest = pipes()
+    console = consoles()
     console.add_port(out_fd=guest, flags=lib.VD_CONSOLE_IS_CONSOLE | lib.VD_CONSOLE_LOSSY)
     console.start(0)
     for _ in range(20):
@@ -177,9 +124,9 @@ def test_slow_reader_of_a_lossy_port_never_stalls_the_guest(make, fds) -> None:
     assert counters.tx_stalls == 0
 
 
-def test_end_of_input_leaves_output_alive(make, fds) -> None:
-    (guest_in, host_out), (host_in, guest_out) = fds(), fds()
-    console = make()
+def test_end_of_input_leaves_output_alive(consoles, pipes) -> None:
+    (guest_in, host_out), (host_in, guest_out) = pipes(), pipes()
+    console = consoles()
     console.add_port(in_fd=guest_in, out_fd=guest_out)
     console.start(0)
     console.give()
@@ -190,9 +137,9 @@ def test_end_of_input_leaves_output_alive(make, fds) -> None:
     assert read_all(host_in, 10) == b"still here"
 
 
-def test_reader_that_goes_is_noticed_and_output_dropped(make, fds) -> None:
-    host, guest = fds()
-    console = make()
+def test_reader_that_goes_is_noticed_and_output_dropped(consoles, pipes) -> None:
+    host, guest = pipes()
+    console = consoles()
     console.add_port(out_fd=guest)
     console.start(0)
     os.close(host)
@@ -203,8 +150,8 @@ def test_reader_that_goes_is_noticed_and_output_dropped(make, fds) -> None:
     assert console.counters().disconnects == 1
 
 
-def test_full_disk_drops_counts_and_logs_once(make, caplog: pytest.LogCaptureFixture) -> None:
-    console = make()
+def test_full_disk_drops_counts_and_logs_once(consoles, caplog: pytest.LogCaptureFixture) -> None:
+    console = consoles()
     full = os.open("/dev/full", os.O_WRONLY)
     console.add_port(out_fd=full)
     os.close(full)
@@ -218,11 +165,11 @@ def test_full_disk_drops_counts_and_logs_once(make, caplog: pytest.LogCaptureFix
     assert [r.getMessage() for r in caplog.records] == ["port 0: output is lost: No space left on device"]
 
 
-def test_regular_file_as_input_is_read_to_its_end(make, tmp_path: Path) -> None:
+def test_regular_file_as_input_is_read_to_its_end(consoles, tmp_path: Path) -> None:
     path = tmp_path / "typed"
     path.write_bytes(b"y" * 10000)
     fd = os.open(path, os.O_RDONLY)
-    console = make()
+    console = consoles()
     console.add_port(in_fd=fd)
     os.close(fd)
     console.start(0)
@@ -233,10 +180,10 @@ def test_regular_file_as_input_is_read_to_its_end(make, tmp_path: Path) -> None:
     assert got == b"y" * 10000
 
 
-def test_escape_typed_signals_and_never_reaches_the_guest(make, fds) -> None:
-    guest, host = fds()
+def test_escape_typed_signals_and_never_reaches_the_guest(consoles, pipes) -> None:
+    guest, host = pipes()
     told = os.eventfd(0, os.EFD_NONBLOCK)
-    console = make()
+    console = consoles()
     console.add_port(in_fd=guest, escape_fd=told, escape=0x1D, escape_then=ord("q"))
     console.start(0)
     os.write(host, b"a\x03\x1d")
@@ -257,8 +204,8 @@ def test_escape_typed_signals_and_never_reaches_the_guest(make, fds) -> None:
 # Config space
 
 
-def test_size_without_multiport_is_in_config_space_and_interrupts(make) -> None:
-    console = make()
+def test_size_without_multiport_is_in_config_space_and_interrupts(consoles) -> None:
+    console = consoles()
     console.add_port(cols=80, rows=25)
     assert (console.rig.config(0, 2), console.rig.config(2, 2)) == (80, 25)
     console.start(F_SIZE)
@@ -267,9 +214,9 @@ def test_size_without_multiport_is_in_config_space_and_interrupts(make) -> None:
     assert console.rig.read(0x60) & 2
 
 
-def test_emergency_write_before_any_queue_is_written(make, fds) -> None:
-    host, guest = fds()
-    console = make()
+def test_emergency_write_before_any_queue_is_written(consoles, pipes) -> None:
+    host, guest = pipes()
+    console = consoles()
     console.add_port(out_fd=guest)
     for byte in b"oops":
         console.rig.write(0x108, byte)
@@ -277,12 +224,12 @@ def test_emergency_write_before_any_queue_is_written(make, fds) -> None:
     assert console.rig.offered() & F_EMERG_WRITE
 
 
-def test_emergency_flood_is_bounded_and_never_blocks(make, fds) -> None:
-    host, guest = fds()
+def test_emergency_flood_is_bounded_and_never_blocks(consoles, pipes) -> None:
+    host, guest = pipes()
     with contextlib.suppress(BlockingIOError):
         while os.write(guest, b"x" * 4096):
             pass
-    console = make()
+    console = consoles()
     console.add_port(out_fd=guest)
     for _ in range(5000):
         console.rig.write(0x108, 65)
@@ -298,9 +245,9 @@ def test_emergency_flood_is_bounded_and_never_blocks(make, fds) -> None:
 # MULTIPORT
 
 
-def test_multiport_handshake_says_what_linux_needs_in_its_order(make, fds) -> None:
-    (guest_in, _), (_, guest_out) = fds(), fds()
-    console = make(2)
+def test_multiport_handshake_says_what_linux_needs_in_its_order(consoles, pipes) -> None:
+    (guest_in, _), (_, guest_out) = pipes(), pipes()
+    console = consoles(2)
     console.add_port(0, guest_in, guest_out, cols=80, rows=25, name="main")
     console.add_port(1, guest_in, guest_out, flags=0, name="com.redhat.spice.0")
     console.start()
@@ -318,8 +265,8 @@ def test_multiport_handshake_says_what_linux_needs_in_its_order(make, fds) -> No
     assert console.heard(2) == [(1, NAME, 1, b"com.redhat.spice.0"), (1, OPEN, 1, b"")]
 
 
-def test_multiport_ports_carry_their_own_bytes(make, fds) -> None:
-    console, say, hear = multiport(make, fds, 31)
+def test_multiport_ports_carry_their_own_bytes(consoles, pipes) -> None:
+    console, say, hear = multiport(consoles, pipes, 31)
     for number in (0, 1, 17, 30):
         console.send(f"from {number}".encode(), number)
         assert read_all(hear[number], len(f"from {number}")) == f"from {number}".encode()
@@ -328,8 +275,8 @@ def test_multiport_ports_carry_their_own_bytes(make, fds) -> None:
         assert console.received(number) == f"to {number}".encode()
 
 
-def test_port_that_stalls_leaves_the_others_running(make, fds) -> None:
-    console, _, hear = multiport(make, fds)
+def test_port_that_stalls_leaves_the_others_running(consoles, pipes) -> None:
+    console, _, hear = multiport(consoles, pipes)
     for _ in range(10):
         console.send(b"x" * (16 << 10), 1)
     console.wait_counter("tx_stalls", 1, 1)
@@ -337,8 +284,8 @@ def test_port_that_stalls_leaves_the_others_running(make, fds) -> None:
     assert read_all(hear[0], 5) == b"alive"
 
 
-def test_port_that_the_guest_has_not_opened_keeps_its_input(make, fds) -> None:
-    console, say, _ = multiport(make, fds)
+def test_port_that_the_guest_has_not_opened_keeps_its_input(consoles, pipes) -> None:
+    console, say, _ = multiport(consoles, pipes)
     console.control(1, OPEN, 0)
     console.give(1)
     wait_for(lambda: console.rig.used_index(CONTROL_TX) == 6, "all messages")
@@ -348,16 +295,16 @@ def test_port_that_the_guest_has_not_opened_keeps_its_input(make, fds) -> None:
     assert console.received(1) == b"later"
 
 
-def test_resize_is_told_as_it_is_when_a_buffer_comes(make, fds) -> None:
-    console, _, _ = multiport(make, fds)
+def test_resize_is_told_as_it_is_when_a_buffer_comes(consoles, pipes) -> None:
+    console, _, _ = multiport(consoles, pipes)
     for columns in range(100, 200):  # coalesces: 100 sizes, one message
         lib.vd_console_resize(console.console, 0, columns, 50)
     assert console.heard(1) == [(0, RESIZE, 0, struct.pack("<HH", 50, 199))]
     assert console.silent(CONTROL_RX)
 
 
-def test_port_hot_plugged_and_unplugged_is_told(make, fds) -> None:
-    console = make(3)
+def test_port_hot_plugged_and_unplugged_is_told(consoles, pipes) -> None:
+    console = consoles(3)
     console.add_port(0)
     console.start()
     console.control(0, READY)
@@ -370,8 +317,8 @@ def test_port_hot_plugged_and_unplugged_is_told(make, fds) -> None:
     assert lib.vd_console_remove_port(console.console, 2) == -2  # ENOENT
 
 
-def test_port_removed_in_flight_gives_its_chains_back(make, fds) -> None:
-    console, _, _ = multiport(make, fds)
+def test_port_removed_in_flight_gives_its_chains_back(consoles, pipes) -> None:
+    console, _, _ = multiport(consoles, pipes)
     for _ in range(10):
         console.send(b"x" * (16 << 10), 1)
     console.wait_counter("tx_stalls", 1, 1)
@@ -379,12 +326,12 @@ def test_port_removed_in_flight_gives_its_chains_back(make, fds) -> None:
     wait_for(lambda: console.rig.used_index(tx(1)) == 10, "the chains")
 
 
-def test_socket_clients_take_turns(make, tmp_path: Path) -> None:
+def test_socket_clients_take_turns(consoles, tmp_path: Path) -> None:
     path = tmp_path / "console"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     listener.bind(str(path))
     listener.listen()
-    console = make()
+    console = consoles()
     console.add_port(listen_fd=listener.fileno(), flags=lib.VD_CONSOLE_IS_CONSOLE | lib.VD_CONSOLE_LOSSY)
     console.start(0)
     for turn in range(1, 4):
@@ -402,12 +349,12 @@ def test_socket_clients_take_turns(make, tmp_path: Path) -> None:
     listener.close()
 
 
-def test_socket_client_of_a_guest_that_listens_not_makes_room(make, tmp_path: Path) -> None:
+def test_socket_client_of_a_guest_that_listens_not_makes_room(consoles, tmp_path: Path) -> None:
     path = tmp_path / "console"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     listener.bind(str(path))
     listener.listen()
-    console = make()
+    console = consoles()
     console.add_port(listen_fd=listener.fileno())
     for turn in range(1, 3):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
@@ -415,158 +362,3 @@ def test_socket_client_of_a_guest_that_listens_not_makes_room(make, tmp_path: Pa
             console.wait_counter("connections", turn)
         console.wait_counter("disconnects", turn)
     listener.close()
-
-
-# Hostile drivers
-
-
-@pytest.mark.parametrize("port", [2, 31, 0x7FFFFFFF, 0xFFFFFFFF])
-@pytest.mark.parametrize("event", [PORT_READY, OPEN])
-def test_control_port_out_of_range_is_refused_and_counted(make, fds, port: int, event: int) -> None:
-    console, _, hear = multiport(make, fds)
-    console.control(port, event)
-    wait_for(lambda: lib.vd_console_bad_controls(console.console) == 1, "the refusal")
-    console.send(b"fine")
-    assert read_all(hear[0], 4) == b"fine"
-
-
-def test_control_event_unknown_is_refused_and_counted(make, fds) -> None:
-    console, _, _ = multiport(make, fds)
-    for event in (ADD, REMOVE, CONSOLE, RESIZE, NAME, 8, 0xFFFF):
-        console.control(0, event)
-    wait_for(lambda: lib.vd_console_bad_controls(console.console) == 7, "the refusals")
-    assert not console.rig.status & NEEDS_RESET
-
-
-@pytest.mark.parametrize("size", [1, 7])
-def test_control_message_truncated_needs_reset(make, fds, size: int) -> None:
-    console, _, _ = multiport(make, fds)
-    console.send(b"\0" * size, queue=CONTROL_TX)
-    wait_for(lambda: console.rig.status & NEEDS_RESET, "NEEDS_RESET")
-
-
-def test_control_message_oversized_is_read_to_its_length(make, fds) -> None:
-    console, _, hear = multiport(make, fds)
-    console.send(struct.pack("<IHH", 0, OPEN, 1) + b"\xff" * 8000, queue=CONTROL_TX)
-    console.send(b"fine")
-    assert read_all(hear[0], 4) == b"fine"
-    assert lib.vd_console_bad_controls(console.console) == 0
-
-
-def test_control_buffer_too_small_needs_reset(make, fds) -> None:
-    console = make()
-    console.add_port()
-    console.start()
-    console.give(size=7, queue=CONTROL_RX)
-    console.control(0, READY)
-    wait_for(lambda: console.rig.status & NEEDS_RESET, "NEEDS_RESET")
-
-
-def test_control_ready_flood_without_buffers_makes_nothing_grow(make, fds) -> None:
-    console, _, _ = multiport(make, fds)
-    for _ in range(1000):
-        console.control(0, READY)
-        console.rig.wait_used(CONTROL_TX) if console.rig.queues[CONTROL_TX].next_avail > 100 else None
-    assert [m[:2] for m in console.heard(2)] == [(0, ADD), (1, ADD)]
-    assert console.silent(CONTROL_RX)
-
-
-@pytest.mark.parametrize(("queue", "out", "into"), [(0, 8, 0), (0, 8, 8), (1, 0, 8), (1, 8, 8)])
-def test_buffer_of_the_wrong_direction_needs_reset_and_reset_heals(
-    make, fds, queue: int, out: int, into: int
-) -> None:
-    (guest, host_out), (host_in, guest_out) = fds(), fds()
-    console = make()
-    console.add_port(in_fd=guest, out_fd=guest_out)
-    console.start(0)
-    os.write(host_out, b"typed")
-    at = console.place(queue)
-    console.rig.add([(at, out)] if out else [], [(at + 64, into)] if into else [], index=queue)
-    console.rig.kick(queue)
-    wait_for(lambda: console.rig.status & NEEDS_RESET, "NEEDS_RESET")
-    console.start(0)
-    console.send(b"fine")
-    assert read_all(host_in, 4) == b"fine"
-    console.give()
-    assert console.received() == b"typed"
-
-
-def test_descriptor_outside_memory_needs_reset(make, fds) -> None:
-    _, guest = fds()
-    console = make()
-    console.add_port(out_fd=guest)
-    console.start(0)
-    console.rig.add([(0x1000, 16)], [], index=1)
-    console.rig.kick(1)
-    wait_for(lambda: console.rig.status & NEEDS_RESET, "NEEDS_RESET")
-
-
-def test_reset_under_traffic_never_touches_memory_again(make, fds) -> None:
-    (guest, host_out), (_, guest_out) = fds(), fds()
-    console = make()
-    console.add_port(in_fd=guest, out_fd=guest_out, flags=lib.VD_CONSOLE_IS_CONSOLE | lib.VD_CONSOLE_LOSSY)
-    for turn in range(50):
-        console.start(0)
-        for _ in range(8):
-            console.send(b"x" * 4096)
-            console.give()
-        with contextlib.suppress(BlockingIOError):
-            os.write(host_out, b"y" * 8192)
-        console.rig.write(0x70, 0)
-        before = console.rig.memory.read(FREE, 64 << 10)
-        assert console.rig.memory.read(FREE, 64 << 10) == before, turn
-        assert console.rig.status == 0
-
-
-def test_queue_reset_of_a_stalled_port_starts_clean(make, fds) -> None:
-    host, guest = fds()
-    console = make()
-    console.add_port(out_fd=guest)
-    console.start(1 << 40)
-    for _ in range(10):
-        console.send(b"x" * (16 << 10))
-    console.wait_counter("tx_stalls", 1)
-    console.rig.write(0x30, 1)
-    console.rig.write(0xC0, 1)
-    assert console.rig.read(0xC0) == 0
-    read_all(host, 64 << 10)
-    console.rig.queues[1] = console.rig.queue(1, 128)
-    console.send(b"after")
-    wait_for(lambda: console.rig.used_index(1) == 1, "the chain")
-    assert read_all(host, 5) == b"after"
-
-
-def test_random_control_messages_leave_the_device_usable(make, fds) -> None:
-    console, _, hear = multiport(make, fds)
-    source = random.Random(5)
-    for turn in range(300):
-        console.send(
-            struct.pack("<IHH", source.choice([0, 1, 2, 1 << 31]), source.randrange(10), source.randrange(3)),
-            queue=CONTROL_TX,
-        )
-        console.rig.wait_used(CONTROL_TX)
-        if turn < 100:
-            console.give(queue=CONTROL_RX)
-    assert not console.rig.status & NEEDS_RESET
-    console.send(b"fine")
-    assert read_all(hear[0], 4) == b"fine"
-
-
-def test_features_offered_are_those_of_the_specification(make) -> None:
-    assert make().rig.offered() & 0xFFFFFF == F_SIZE | F_MULTIPORT | F_EMERG_WRITE
-
-
-def test_multiport_is_offered_only_with_room_for_several_ports() -> None:
-    for max_ports, offered in ((1, False), (2, True)):
-        console = Console(max_ports)
-        device = lib.vd_console_device(console.console)
-        assert bool(device.offered & 2) is offered
-        console.free()
-
-
-def test_size_of_a_single_port_reaches_config_space_columns_first() -> None:
-    console = Console(1)
-    console.add_port(cols=110, rows=35)
-    device = lib.vd_console_device(console.console)
-    assert bytes(ffi.buffer(device.config, 4)) == b"\x6e\x00\x23\x00"
-    console.free()

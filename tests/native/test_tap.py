@@ -13,7 +13,20 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from net_rig import CTRL, F_CSUM, F_CTRL_VQ, F_GUEST_CSUM, F_MQ, F_MRG, F_STATUS, F_TSO4, MAC, Card, header
+from net_rig import (
+    CTRL,
+    F_CSUM,
+    F_CTRL_VQ,
+    F_GUEST_CSUM,
+    F_MQ,
+    F_MRG,
+    F_STATUS,
+    F_TSO4,
+    F_USO,
+    MAC,
+    Card,
+    header,
+)
 from split_driver import NEEDS_RESET, wait_for
 
 from vdesktop_core._native import lib
@@ -119,6 +132,19 @@ def test_guest_frame_with_its_checksum_left_to_the_host_reaches_a_socket(plug) -
         hdr, data = udp_frame(server.getsockname()[1], b"from the guest" * 50)
         card.send(data, hdr)
         assert server.recv(4096) == b"from the guest" * 50
+
+
+def test_segmentation_left_to_the_host_gives_as_many_datagrams(plug) -> None:
+    card, port = plug()
+    if not port.offloads & Offload.HOST_USO:
+        pytest.skip("this kernel's TAP knows no UDP segmentation (Linux 6.2)")
+    card.start(F_CSUM | F_USO)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("192.0.2.1", 0))
+        server.settimeout(20)
+        _, data = udp_frame(server.getsockname()[1], b"a" * 500 + b"b" * 500 + b"c" * 200)
+        card.send(data, header(1, 5, 42, 500, 34, 6))
+        assert [server.recv(4096) for _ in range(3)] == [b"a" * 500, b"b" * 500, b"c" * 200]
 
 
 def receive_udp(card: Card, data: bytes) -> tuple[bytes, bytes]:

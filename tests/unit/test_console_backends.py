@@ -141,6 +141,18 @@ def test_terminal_resize_is_told(terminal: list[Terminal]) -> None:
     each.expect(b"(132, 43)")
 
 
+def test_terminal_after_stop_and_continue_is_raw_again(terminal: list[Terminal]) -> None:
+    each = start(terminal)
+    each.process.send_signal(signal.SIGSTOP)
+    os.waitpid(each.process.pid, os.WUNTRACED)
+    termios.tcsetattr(each.slave, termios.TCSANOW, each.before)  # as the shell does
+    each.process.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + PATIENCE
+    while not each.raw():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 def test_terminal_settings_of_other_processes_stay_blocking(terminal: list[Terminal]) -> None:
     each = start(terminal)
     assert os.get_blocking(each.slave)  # the same open file as the child's standard streams

@@ -161,6 +161,8 @@ class ConsoleDevice(Device):
 
     def counters(self) -> Mapping[str, int]:
         """Bytes and connections by port (``port0_rx_bytes`` …), and what was refused."""
+        if not self._ports:  # closed
+            return {}
         found = {
             "bad_controls": int(lib.vd_console_bad_controls(self._console)),
             "emergency_dropped": int(lib.vd_console_emergency_dropped(self._console)),

@@ -117,6 +117,13 @@ def open_own(fd: int, flags: int) -> tuple[int, Callable[[], None]]:
         return own, lambda: os.set_blocking(fd, True)
 
 
+def on_signal(number: int, function: Callable[[], None], stack: contextlib.ExitStack) -> None:
+    """Call ``function`` on a signal until the stack is closed. Only on the main thread: others do without."""
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(number, lambda *_: function())
+        stack.callback(signal.signal, number, before)
+
+
 class StdioPort(ConsolePort):
     """Standard input and output; raw while open if they are a terminal."""
 
@@ -134,8 +141,9 @@ class StdioPort(ConsolePort):
             stack.callback(super().close)
             if raw:
                 self.escape_fd = stack.enter_context(contextlib.closing(EscapeWatch())).fd
-                self._terminal = RawTerminal(STDIN)
-                stack.callback(self._terminal.restore)
+                terminal = RawTerminal(STDIN)
+                stack.callback(terminal.restore)
+                on_signal(signal.SIGCONT, terminal.enter, stack)
             self._stack = stack.pop_all()
 
     def size(self) -> tuple[int, int] | None:
@@ -147,11 +155,9 @@ class StdioPort(ConsolePort):
         return (size.columns, size.lines) if size.columns and size.lines else None
 
     def on_resize(self, changed: Callable[[], None]) -> None:
-        """Follow SIGWINCH, where this is the main thread (only it may take signals)."""
-        if threading.current_thread() is not threading.main_thread() or not os.isatty(STDOUT):
-            return
-        before = signal.signal(signal.SIGWINCH, lambda *_: changed())
-        self._stack.callback(signal.signal, signal.SIGWINCH, before)
+        """Follow SIGWINCH, where this is the main thread."""
+        if os.isatty(STDOUT):
+            on_signal(signal.SIGWINCH, changed, self._stack)
 
     def close(self) -> None:
         """Restore the terminal and close. Idempotent."""

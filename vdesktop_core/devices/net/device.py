@@ -78,6 +78,7 @@ class NetDevice(Device):
 
     def __init__(self, config: NetConfig, context: DeviceContext) -> None:
         super().__init__(context)
+        self._closed = False
         with contextlib.ExitStack() as stack:
             #: What it is plugged into.
             self.port = open_net(config.backend, context.plugins["net"])
@@ -125,6 +126,8 @@ class NetDevice(Device):
 
     def counters(self) -> Mapping[str, int]:
         """Frames and bytes by direction, and every kind of drop; the backend's under ``port_…``."""
+        if self._closed:
+            return {}
         counters = ffi.new("struct vd_net_counters *")
         lib.vd_net_counters(self._net, counters)
         found = {key: int(getattr(counters, key)) for key in COUNTERS}
@@ -132,6 +135,7 @@ class NetDevice(Device):
 
     def close(self) -> None:
         """Free the card, then what it is plugged into. Idempotent."""
+        self._closed = True
         self._stack.close()
 
 
