@@ -59,7 +59,7 @@ def test_input_plain_fills_the_buffers_in_order(consoles, pipes) -> None:
     console.give(size=4)
     console.give(size=4)
     assert console.received() + console.received() == b"abcdef"
-    assert console.rig.levels[-1] is True
+    wait_for(lambda: console.rig.levels[-1:] == [True], "the interrupt")
 
 
 def test_input_without_buffers_waits_in_the_host(consoles, pipes) -> None:
