@@ -67,7 +67,7 @@ static void stopped(struct vd_plane *plane, uint64_t mask, bool all) {
     for (uint32_t id = 0; id < console->max_ports; id++) {
         struct console_port *port = &console->port[id];
         if (mask >> console_tx_queue(id) & 1)
-            port->tx_offset = 0;
+            console_port_forget(port);
         if (!all)
             continue;
         port->pending = 0;
@@ -126,7 +126,7 @@ struct vd_console *vd_console_new(const struct vd_host *host, struct vd_mem *mem
         struct console_port *port = &console->port[id];
         port->console = console;
         port->id = id;
-        port->in_fd = port->out_fd = port->listen_fd = port->escape.fd = -1;
+        port->in_fd = port->out_fd = port->listen_fd = port->escape.fd = port->patience_fd = -1;
     }
     struct vd_device *dev = &console->plane.dev;
     dev->ops = &console_ops;
@@ -186,6 +186,8 @@ static void do_add_port(void *opaque) {
     port->out_fd = dup_fd(config->out_fd, &call->result);
     port->listen_fd = dup_fd(config->listen_fd, &call->result);
     port->escape.fd = dup_fd(config->escape_fd, &call->result);
+    if (!call->result && config->flags & VD_CONSOLE_LOSSY)
+        call->result = console_port_patience(port);
     if (call->result) {
         console_port_close(port);
         return;

@@ -47,6 +47,8 @@ struct console_port {
     size_t tx_offset;   /* bytes of the first waiting chain that are already written */
     uint32_t in_events; /* what in_fd is watched for; 0: not watched */
     bool out_watched, listen_watched;
+    int patience_fd; /* a lossy port's timerfd */
+    bool dropping;   /* its reader has had its time */
     struct vd_console_counters counters;
 };
 
@@ -85,6 +87,10 @@ void console_port_tx(struct console_port *port);
 /* Watches what the port's state asks for, and nothing else. */
 void console_port_watch(struct console_port *port);
 void console_port_close(struct console_port *port);
+/* Makes a lossy port's timer. 0 or -errno. */
+int console_port_patience(struct console_port *port);
+/* The chain that waits is no longer the device's. */
+void console_port_forget(struct console_port *port);
 void console_port_emergency(struct console_port *port, const uint8_t *bytes, size_t n);
 
 #endif

@@ -9,12 +9,15 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 /* Chains of one port before another port has its turn. */
 #define CHAINS_PER_TURN 64
 /* Keys are looked at for the escape in our own copy, in pieces of this size. */
 #define ESCAPE_BYTES 256
+/* How long the guest waits for the reader of a lossy port before it is given up on. */
+#define PATIENCE_NS 100000000
 
 static void on_in(void *opaque, uint32_t events);
 static void on_out(void *opaque, uint32_t events);
@@ -53,10 +56,47 @@ void console_port_watch(struct console_port *port) {
         watch_in(port, port->listen_fd >= 0 ? EPOLLRDHUP : 0);
 }
 
+static void set_patience(const struct console_port *port, long ns) {
+    const struct itimerspec once = {.it_value.tv_nsec = ns};
+    if (port->patience_fd >= 0)
+        timerfd_settime(port->patience_fd, 0, &once, NULL);
+}
+
+static void watch_out(struct console_port *port) {
+    port->counters.tx_stalls++;
+    port->out_watched =
+        !vd_loop_add(port->console->plane.loop, port->out_fd, EPOLLOUT, on_out, port);
+    set_patience(port, PATIENCE_NS);
+}
+
 static void unwatch_out(struct console_port *port) {
     if (port->out_watched)
         vd_loop_remove(port->console->plane.loop, port->out_fd);
-    port->out_watched = false;
+    port->out_watched = port->dropping = false;
+    set_patience(port, 0);
+}
+
+/* Nobody has read for a while: what comes is dropped until somebody does. */
+static void on_impatience(void *opaque, uint32_t events) {
+    struct console_port *port = opaque;
+    uint64_t count;
+    (void)events;
+    if (read(port->patience_fd, &count, sizeof count) < 0 || !port->out_watched)
+        return;
+    port->dropping = true;
+    console_port_tx(port);
+}
+
+int console_port_patience(struct console_port *port) {
+    port->patience_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (port->patience_fd < 0)
+        return -errno;
+    return vd_loop_add(port->console->plane.loop, port->patience_fd, EPOLLIN, on_impatience, port);
+}
+
+void console_port_forget(struct console_port *port) {
+    port->tx_offset = 0;
+    unwatch_out(port);
 }
 
 static void close_in(struct console_port *port) {
@@ -85,7 +125,11 @@ void console_port_close(struct console_port *port) {
         close(port->listen_fd);
     if (port->escape.fd >= 0)
         close(port->escape.fd);
-    port->listen_fd = port->escape.fd = -1;
+    if (port->patience_fd >= 0) {
+        vd_loop_remove(port->console->plane.loop, port->patience_fd);
+        close(port->patience_fd);
+    }
+    port->listen_fd = port->escape.fd = port->patience_fd = -1;
 }
 
 /* One direction ended. A client's connection goes as a whole. */
@@ -193,7 +237,7 @@ static enum write_result write_out(struct console_port *port, const struct vd_ch
     size_t left = chain->read_len > port->tx_offset ? chain->read_len - port->tx_offset : 0;
     if (!left)
         return WRITE_DONE;
-    if (port->out_fd < 0) {
+    if (port->out_fd < 0 || port->dropping) {
         port->counters.tx_dropped_bytes += left;
         return WRITE_DONE;
     }
@@ -204,12 +248,12 @@ static enum write_result write_out(struct console_port *port, const struct vd_ch
         port->tx_offset += (size_t)n;
         return (size_t)n == left ? WRITE_DONE : WRITE_PARTLY;
     }
-    if (n == -EAGAIN && !(port->flags & VD_CONSOLE_LOSSY))
+    if (n == -EAGAIN)
         return WRITE_BLOCKED;
     port->counters.tx_dropped_bytes += left;
     if (n == -EPIPE || n == -ECONNRESET || n == -EIO)
         return WRITE_HUNG_UP;
-    if (n != -EAGAIN && !port->write_error_logged) {
+    if (!port->write_error_logged) {
         char line[128];
         snprintf(line, sizeof line, "port %u: output is lost: %s", port->id, strerror((int)-n));
         console->plane.dev.host->log(console->plane.dev.host->opaque, VD_LOG_ERROR,
@@ -222,7 +266,7 @@ static enum write_result write_out(struct console_port *port, const struct vd_ch
 void console_port_tx(struct console_port *port) {
     struct vd_plane *plane = &port->console->plane;
     uint16_t index = console_tx_queue(port->id);
-    if (port->out_watched || !vd_plane_usable(plane, index))
+    if ((port->out_watched && !port->dropping) || !vd_plane_usable(plane, index))
         return; /* a slow reader: the chains wait where they are */
     struct vd_queue *queue = plane->dev.queue[index];
     enum write_result result = WRITE_DONE;
@@ -252,8 +296,7 @@ void console_port_tx(struct console_port *port) {
     }
     vd_plane_publish(plane, index);
     if (result == WRITE_BLOCKED) {
-        port->counters.tx_stalls++;
-        port->out_watched = !vd_loop_add(plane->loop, port->out_fd, EPOLLOUT, on_out, port);
+        watch_out(port);
     } else if (result == WRITE_HUNG_UP) {
         hang_up(port, false);
     } else if (turn == CHAINS_PER_TURN) {

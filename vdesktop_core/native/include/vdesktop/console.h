@@ -12,10 +12,10 @@
 
 /* The port is a terminal of the guest's (hvc), not a byte stream for agents. */
 #define VD_CONSOLE_IS_CONSOLE 1
-/* Output is dropped and counted while the host's reader is slow. Without this
- * flag the driver's buffers wait in the queue: for Linux's hvc that means that
- * the guest's CPU waits, which suits a terminal or a pipe, not a pseudo
- * terminal that nobody has opened. */
+/* Output is dropped and counted while the host's reader takes none for 100 ms.
+ * Without this flag the driver's buffers wait in the queue as long as it takes:
+ * for Linux's hvc that means that the guest's CPU waits, which suits a terminal
+ * or a pipe, not a pseudo terminal that nobody has opened. */
 #define VD_CONSOLE_LOSSY 2
 
 struct vd_console;
