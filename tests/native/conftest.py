@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from guestdriver import Driver
 
+# Programs that tests start do without the sanitizers' runtime that this process may have; test_sanitizers.py.
+os.environ.pop("LD_PRELOAD", None)
+
 RAM = 0x4000_0000
 RAM_SIZE = 0x20_0000
 ROM = 0x1000_0000

@@ -92,20 +92,35 @@ class PackedDriver:
         self.lengths: dict[int, int] = {}
 
     def _put(self, addr: int, length: int, id_: int, flags: int) -> None:
-        flags |= AVAIL if self.avail_wrap else USED
-        packed = struct.pack("<QIHH", addr, length, id_, flags)
-        self.memory.write(self.desc + 16 * self.next_avail, packed)
-        self.next_avail += 1
-        if self.next_avail == self.size:
-            self.next_avail, self.avail_wrap = 0, not self.avail_wrap
+        self._put_list([(addr, length, id_, flags)])
+
+    def _put_list(self, descs: list[tuple[int, int, int, int]]) -> None:
+        """Make a list available: its first descriptor last (§2.8.21)."""
+        written = []
+        for addr, length, id_, flags in descs:
+            flags |= AVAIL if self.avail_wrap else USED
+            raw = struct.pack("<QIHH", addr, length, id_, flags)
+            written.append((self.desc + 16 * self.next_avail, raw))
+            self.next_avail += 1
+            if self.next_avail == self.size:
+                self.next_avail, self.avail_wrap = 0, not self.avail_wrap
+        for at, raw in written[1:]:
+            self.memory.write(at, raw)
+        at, raw = written[0]
+        self.memory.write(at, raw[:14])
+        self.memory.write(at + 14, raw[14:])
 
     def add(self, *buffers: Buffer, id_: int | None = None) -> int:
         if id_ is None:
             id_, self.next_id = self.next_id, (self.next_id + 1) & 0xFFFF
         self.lengths[id_] = len(buffers)
-        for i, (addr, length, write) in enumerate(buffers):
-            more = NEXT if i < len(buffers) - 1 else 0
-            self._put(addr, length, id_, (WRITE if write else 0) | more)
+        last = len(buffers) - 1
+        self._put_list(
+            [
+                (addr, length, id_, (WRITE if write else 0) | (NEXT if i < last else 0))
+                for i, (addr, length, write) in enumerate(buffers)
+            ]
+        )
         return id_
 
     def add_indirect(self, table: int, *buffers: Buffer, flags: int = INDIRECT) -> int:
