@@ -32,7 +32,7 @@ _NULL = ("dev/null", 1, 3)
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "none": lambda data: data,
     "gzip": lambda data: gzip.compress(data, 6, mtime=0),
-    "zstd": lambda data: zstandard.ZstdCompressor(level=19).compress(data),
+    "zstd": lambda data: zstandard.ZstdCompressor(level=9).compress(data),
 }
 DEFAULT_COMPRESSION = "zstd"
 
