@@ -118,7 +118,7 @@ class Board:
         config: MachineConfig,
         plugins: Plugins,
         hypervisor: Hypervisor,
-        call_soon: Callable[[Callable[[], Any]], None],
+        call_soon: Callable[[Callable[[], Any]], object],
     ) -> None:
         self.config = config
         self.slots: list[MmioSlot] = []
@@ -186,7 +186,7 @@ class Board:
         ]
 
     def _make_devices(
-        self, stack: contextlib.ExitStack, plugins: Plugins, call_soon: Callable[[Callable[[], Any]], None]
+        self, stack: contextlib.ExitStack, plugins: Plugins, call_soon: Callable[[Callable[[], Any]], object]
     ) -> None:
         checked = [device_config(device, plugins.device_types) for device in self.config.devices]
         names = device_names(checked)

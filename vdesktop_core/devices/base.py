@@ -42,7 +42,7 @@ class DeviceContext:
     host: int  #: struct vd_host
     loop: int  #: struct vd_loop, the I/O thread this device may use
     #: Keeps ``await``-able work on the control loop: call_soon_threadsafe.
-    call_soon: Callable[[Callable[[], Any]], None]
+    call_soon: Callable[[Callable[[], Any]], object]
     #: Named plugin objects by hook: ``net``, ``console``, ``disk`` -> {name: object}.
     plugins: Mapping[str, Mapping[str, Any]]
 
