@@ -26,9 +26,8 @@ def compile_ours(where: Path) -> Path:
     subprocess.run(["make", "-s", "-C", NATIVE, f"O={where}/lib"], check=True)
     program = where / "ours"
     sources = [HERE / "rings.c", HERE / "ours.c", where / "lib" / "libvdesktop.a"]
-    subprocess.run(
-        ["gcc", "-O2", "-flto=auto", f"-I{NATIVE / 'include'}", *sources, "-pthread", "-o", program], check=True
-    )
+    flags = ["-O2", "-flto=auto", "-pthread", f"-I{NATIVE / 'include'}"]
+    subprocess.run(["gcc", *flags, *sources, "-o", program], check=True)
     return program
 
 
