@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from x86_programs import DATA, RESULT, USER_CODE, USER_DATA, load
+from x86_programs import DATA, PDPT, RESULT, USER_CODE, USER_DATA, load
 
 from vdesktop_core.errors import BackendError
 from vdesktop_core.hypervisor import ExitReason
+from vdesktop_core.memory import MemoryRegion
 
 if TYPE_CHECKING:
     from bare_metal import BareMetal
@@ -378,6 +379,27 @@ def test_registers_of_the_entry_reach_the_guest(machine: BareMetal) -> None:
     entry = load(machine, "start: mov %rsi, RESULT; pushfq; pop %rax; mov %rax, RESULT + 8; power_off")
     machine.run(**entry, rsi=0x1122334455667788, rflags=0x202)
     assert (machine.peek(RESULT), machine.peek(RESULT + 8)) == (0x1122334455667788, 0x202)
+
+
+def test_memory_above_4_gib_is_mapped_and_unmapped_in_no_time(machine: BareMetal) -> None:
+    """What is no memory is one window up to 2^40; a change of the map must not walk its pages."""
+    high = MemoryRegion("high", 2 << 20)
+    machine.vm.map_memory(4 << 30, high)
+    entry = load(
+        machine,
+        """start: mov $0x100000000, %rsi; mov (%rsi), %rax; mov %rax, RESULT; movl $7, 8(%rsi)
+        mov $0x100200000, %rsi; mov (%rsi), %rax; mov %rax, RESULT + 8; power_off""",
+    )
+    machine.poke(PDPT + 8 * 4, 4 << 30 | 0x87)
+    high.view[:4] = b"high"
+    machine.run(**entry)
+    assert machine.peek(RESULT) == int.from_bytes(b"high", "little")
+    assert machine.peek(RESULT + 8) == 2**64 - 1
+    assert high.view[8] == 7
+    machine.vm.unmap_memory(4 << 30)
+    machine.run(**entry)
+    assert machine.peek(RESULT) == 2**64 - 1
+    high.close()
 
 
 def test_unknown_entry_register_is_refused(machine: BareMetal) -> None:

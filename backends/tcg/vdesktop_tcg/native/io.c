@@ -125,9 +125,15 @@ int tcg_map_io(struct tcg_vm *vm, uint64_t base, uint64_t size, const struct vd_
     return tcg_ranges_add(&vm->mmio, base, size, io, true);
 }
 
+/* The library flushes the pages of what it unmaps from the TLB of the CPU it
+ * knows, one by one, and the last window has a quarter of a billion. So it is to
+ * know none for the moment; with the map it flushes the whole TLB anyway. */
 void tcg_windows_unmap(struct tcg_vm *vm) {
+    void **cpu = &TCG_FIELD(vm->uc, vm->layout->uc.cpu, void *), *known = *cpu;
+    *cpu = NULL;
     for (uint32_t i = 0; i < vm->n_windows; i++)
         tcg_uc()->mem_unmap(vm->uc, vm->window[i].base, vm->window[i].size);
+    *cpu = known;
     vm->n_windows = 0;
 }
 
