@@ -24,13 +24,8 @@ enum { SATP_BARE = 0, SATP_SV39 = 8 };
 #define SSTATUS_WRITABLE                                                                           \
     (RV_STATUS_SIE | RV_STATUS_SPIE | RV_STATUS_SPP | RV_STATUS_FS | RV_STATUS_SUM | RV_STATUS_MXR)
 
-static struct tcg_vcpu *vcpu_of(const void *env)
-{
-    return tcg_vcpu_of_cs((const char *)env - tcg_arch_riscv64.layout->env);
-}
-
 static int time_read(void *env, int csr, uint64_t *value) {
-    struct tcg_vcpu *vcpu = vcpu_of(env);
+    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
 
     if (!vcpu)
         return rv_library.time.read(env, csr, value);
@@ -43,23 +38,23 @@ static int satp_write(void *env, int csr, uint64_t value) {
 
     /* Privileged architecture 1.11, 4.1.12: a write with an unsupported mode
      * has no effect on any field. */
-    if (vcpu_of(env) && mode != SATP_BARE && mode != SATP_SV39)
+    if (tcg_vcpu_of_env(env) && mode != SATP_BARE && mode != SATP_SV39)
         return 0;
     return rv_library.satp.write(env, csr, value);
 }
 
 static int sstatus_write(void *env, int csr, uint64_t value) {
-    struct tcg_vcpu *vcpu = vcpu_of(env);
-    uint64_t old = RV_CSR(env, MSTATUS), new;
+    struct tcg_vcpu *vcpu = tcg_vcpu_of_env(env);
+    uint64_t old = RV_CSR(env, MSTATUS), status;
 
     if (!vcpu)
         return rv_library.sstatus.write(env, csr, value);
-    new = (old & ~(SSTATUS_WRITABLE | RV_STATUS_SD)) | (value & SSTATUS_WRITABLE);
-    if ((new &RV_STATUS_FS) == RV_STATUS_FS || (new &RV_STATUS_XS) == RV_STATUS_XS)
-        new |= RV_STATUS_SD;
-    if ((old ^ new) & RV_STATUS_MXR)
+    status = (old & ~(SSTATUS_WRITABLE | RV_STATUS_SD)) | (value & SSTATUS_WRITABLE);
+    if ((status & RV_STATUS_FS) == RV_STATUS_FS || (status & RV_STATUS_XS) == RV_STATUS_XS)
+        status |= RV_STATUS_SD;
+    if ((old ^ status) & RV_STATUS_MXR)
         rv_library.tlb_flush(vcpu->cs);
-    RV_CSR(env, MSTATUS) = new;
+    RV_CSR(env, MSTATUS) = status;
     return 0;
 }
 
