@@ -29,8 +29,10 @@ lint: ## ruff, formatters, mypy: as pre-commit and CI do
 format: ## let ruff and clang-format rewrite the sources
 	@scripts/lint fix
 
-bench: build ## benchmarks against peers; see docs/performance.md
-	@$(BIN)/python -m bench
+bench: guest ## benchmarks of rings, disk and a guest of ARCH; their options: docs/performance.md
+	@$(BIN)/python bench/rings/run.py
+	@$(BIN)/python bench/blk/run.py
+	@$(BIN)/python bench/guest/run.py --guest $(DIR) --arch $(ARCH)
 
 guest: build ## a guest image for ARCH and SUITE in DIR
 	@$(BIN)/vdesktop guest build --arch $(ARCH) --suite $(SUITE) -o $(DIR)
@@ -38,8 +40,8 @@ guest: build ## a guest image for ARCH and SUITE in DIR
 run: guest ## boot that guest
 	@$(BIN)/vdesktop run $(DIR)/machine.toml --net user
 
-docs: build ## what of docs/ is made from code
-	@$(BIN)/python scripts/docs.py
+docs: build ## the part of the specification that is printed from code
+	@$(BIN)/python -m vdesktop_core.arch.spec >docs/spec/memory-map.md
 
 news: build ## what the next release's notes will say
 	@$(BIN)/towncrier build --draft --version next

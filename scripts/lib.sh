@@ -9,7 +9,7 @@ venv=$root/.venv
 build_packages=(gcc libc6-dev python3 python3-dev python3-venv)
 run_packages=(libslirp0 libnbd0 qemu-utils)
 guest_packages=(apt dpkg debian-archive-keyring)
-test_packages=(acpica-tools clang device-tree-compiler)
+test_packages=(acpica-tools clang libclang-rt-dev device-tree-compiler git iproute2)
 
 yes=
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
@@ -49,7 +49,7 @@ install_project() {
         python3 -m venv "$venv"
     fi
     local stamp=$venv/.installed-$1
-    local sources=("$root/pyproject.toml" "$root/setup.py" "$root/vdesktop_core/native" "$root/backends")
+    local sources=("$root/pyproject.toml" "$root/setup.py" "$root/vdesktop_core/native" "$root/backends" "$root/plugins")
     if [ -f "$stamp" ] && [ -z "$(find "${sources[@]}" -newer "$stamp" -type f ! -name '*.o' ! -name '*.so' ! -name '*.pyc' -print -quit)" ]; then
         return
     fi
