@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
 
+from vdesktop_core.cli import guest as command
 from vdesktop_core.errors import GuestBuildError
 from vdesktop_core.guestbuild import build as building
 from vdesktop_core.guestbuild import mirror as mirrors
+from vdesktop_core.guestbuild import recipe
 from vdesktop_core.guestbuild.build import GuestSpec, build
 from vdesktop_core.hypervisor import Arch
 
@@ -214,3 +218,25 @@ def test_debootstrap_default_mirror_counts_only_if_it_is_debians(
     monkeypatch.setattr(mirrors, "_DEBOOTSTRAP_SCRIPTS", tmp_path)
     monkeypatch.setattr(mirrors.shutil, "which", lambda *args, **kwargs: str(tmp_path / "debootstrap"))
     assert mirrors._from_debootstrap("trixie") == expected
+
+
+def test_command_offers_what_the_recipes_have() -> None:
+    options = {option.name: option.type for option in command.build.params}
+    assert set(options["suite"].choices) == set(recipe.SUITES)
+    assert set(options["flavour"].choices) == set(recipe.FLAVOURS)
+    assert set(options["arch"].choices) == {arch.value for arch in recipe.PORTS}
+
+
+def test_command_says_in_one_line_what_failed(tmp_path: Path) -> None:
+    arguments = ["guest", "build", "--arch", "riscv64", "--suite", "bookworm", "-o", str(tmp_path / "guest")]
+    ran = subprocess.run(
+        [sys.executable, "-c", "from vdesktop_core.cli.main import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines() == [
+        "vdesktop: Debian bookworm has no riscv64 kernel for this machine: use --suite trixie"
+    ]
+    assert not (tmp_path / "guest").exists()
