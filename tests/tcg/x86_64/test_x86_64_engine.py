@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from x86_programs import ALIAS_PT, DATA, FUNCTION, RESULT, function_returning, load
+from x86_programs import ALIAS_PT, DATA, FUNCTION, NO_EXECUTE, RESULT, function_returning, load
 
 from vdesktop_core.hypervisor import ExitReason
 
@@ -125,15 +125,17 @@ def test_start_right_before_stop_ends(machine: BareMetal) -> None:
 
 
 def test_code_written_through_another_mapping_is_not_run_stale(machine: BareMetal) -> None:
-    """The function is written at one virtual address and called at another, 20000 times."""
-    machine.poke(ALIAS_PT, FUNCTION | 3)
+    """The function is written through a mapping for data, and called at two other addresses in turn."""
+    machine.poke(ALIAS_PT, FUNCTION | 3 | NO_EXECUTE)
+    machine.poke(ALIAS_PT + 8, FUNCTION | 3)
     machine.write(FUNCTION, function_returning(0))
     machine.run(
         **load(
             machine,
-            """start: xor %ecx, %ecx; xor %r9d, %r9d; mov $ALIAS, %r10d
-    again: mov %ecx, FUNCTION + 1; call *%r10; cmp %eax, %ecx; je 1f; inc %r9d
-    1:  inc %ecx; mov %ecx, 1(%r10); mov $FUNCTION, %r11d; call *%r11; cmp %eax, %ecx; je 1f; inc %r9d
+            """start: no_execute_on; xor %ecx, %ecx; xor %r9d, %r9d
+        mov $FUNCTION, %r10d; mov $(ALIAS + 4096), %r11d
+    again: inc %ecx; mov %ecx, ALIAS + 1; call *%r10; cmp %eax, %ecx; je 1f; inc %r9d
+    1:  inc %ecx; mov %ecx, ALIAS + 1; call *%r11; cmp %eax, %ecx; je 1f; inc %r9d
     1:  cmp $20000, %ecx; jb again; mov %r9, RESULT; mov %rcx, RESULT + 8; power_off""",
         )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from x86_programs import ALIAS_PT, DATA, FUNCTION, RESULT, function_returning, load
+from x86_programs import ALIAS_PT, DATA, FUNCTION, NO_EXECUTE, RESULT, function_returning, load
 
 from vdesktop_core.hypervisor import ExitReason
 
@@ -194,9 +194,9 @@ def test_a_cpus_own_tlb_is_not_flushed_by_others(four: BareMetal) -> None:
 
 
 def test_code_rewritten_by_another_cpu_is_not_run_stale(four: BareMetal) -> None:
-    """CPU 0 rewrites, through an alias, what all others run, one version after the other."""
+    """CPU 0 rewrites, through a mapping for data, what all others run, one version after the other."""
     rounds = 1000
-    four.poke(ALIAS_PT, FUNCTION | 3)
+    four.poke(ALIAS_PT, FUNCTION | 3 | NO_EXECUTE)
     four.write(FUNCTION, function_returning(0))
     four.run(
         **load(
@@ -205,7 +205,7 @@ def test_code_rewritten_by_another_cpu_is_not_run_stale(four: BareMetal) -> None
     1:  call *%r11; pause; cmp DATA, %r8d; je 1b
         mov DATA, %r8d; call *%r11; cmp %eax, %r8d; je 2f; lock incl RESULT
     2:  lock incl DATA + 64; jmp 1b
-    start: lapic_on; start_aps; {WAIT_FOR_ALL} xor %ecx, %ecx
+    start: no_execute_on; lapic_on; start_aps; {WAIT_FOR_ALL} xor %ecx, %ecx
     again: inc %ecx; movl $0, DATA + 64; mov %ecx, ALIAS + 1; mov %ecx, DATA
     1:  pause; cmpl $3, DATA + 64; jb 1b
         cmp ${rounds}, %ecx; jb again; mov %ecx, RESULT + 8; power_off""",

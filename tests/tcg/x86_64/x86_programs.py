@@ -18,6 +18,8 @@ RESULT, DATA, STACKS, CODE, FUNCTION, ALIAS_PT = 0x10000, 0x20000, 0x80000, 0x10
 #: 512 pages of 4 KiB here are mapped by ALIAS_PT; all else is the identity, in 2 MiB pages.
 ALIAS = 0x4000_0000
 
+NO_EXECUTE = 1 << 63
+
 KERNEL_CODE, KERNEL_DATA, USER_DATA, USER_CODE = 0x10, 0x18, 0x20, 0x28
 _DESCRIPTORS = (
     0,
@@ -68,8 +70,9 @@ PRELUDE = f"""
     lea ap_main(%rip), %rax; mov %rax, AP_ENTRY
     lapic 0x300, 0xc4500; lapic 0x300, 0xc4608
 .endm
-.macro done_if_equal register, value
-    cmp $\\value, \\register; jne 99f; power_off; 99:
+# Page table entries may have NO_EXECUTE from here on.
+.macro no_execute_on
+    mov $0xc0000080, %ecx; rdmsr; or $0x800, %eax; wrmsr
 .endm
     jmp start
 idt_pointer: .word 4095; .quad IDT
