@@ -4,7 +4,7 @@
 .PHONY: help build test test-unit test-native test-differential test-usernet test-tcg test-boot test-sanitizers fuzz lint format bench guest run docs news clean
 ARCH ?= $(shell uname -m)
 SUITE ?= trixie
-SECONDS_EACH ?= 60
+FUZZ_SECONDS ?= 60
 DIR ?= .cache/guests/$(ARCH)-$(SUITE)
 BIN := .venv/bin
 
@@ -20,8 +20,8 @@ test: ## everything CI runs
 test-unit test-native test-differential test-usernet test-tcg test-boot test-sanitizers: ## one layer
 	@scripts/test $(@:test-%=%)
 
-fuzz: ## every fuzz target, SECONDS_EACH (60) seconds each
-	@scripts/fuzz $(SECONDS_EACH)
+fuzz: ## every fuzz target, FUZZ_SECONDS (60) seconds each
+	@scripts/fuzz $(FUZZ_SECONDS)
 
 lint: ## ruff, formatters, mypy: as pre-commit and CI do
 	@scripts/lint

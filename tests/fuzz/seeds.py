@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Seed inputs for the fuzz targets: valid input, from which the fuzzer goes astray.
+"""Seed inputs for the fuzz targets, and dictionaries: valid input, from which the fuzzer goes astray.
 
-``seeds.py TARGET FOLDER`` writes those of one target; a target without any is no error.
+``seeds.py TARGET FOLDER DICTIONARY`` writes those of one target. The form of an input is that of harness.h.
 """
 
 from __future__ import annotations
@@ -10,61 +10,217 @@ import struct
 import sys
 from pathlib import Path
 
-GPA, DRIVER, HEADER, STATUS, DATA = 0x1000, 0x400, 0x720, 0x730, 0x740
-NEXT, WRITE, AVAIL = 1, 2, 1 << 7
-IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES = 0, 1, 4, 8, 11, 13
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from vdesktop_core.testing.layout import AVAIL_F_NO_INTERRUPT, PACKED_DESC, SPLIT_DESC, DescFlag
+from vdesktop_core.testing.registers import CONFIG, Feature, Reg, Status
+
+GPA, QUEUE, DRIVER, DEVICE, SIZE = 0x1000, 0x200, 0x100, 0x140, 16
+PACKED, EVENT_IDX, INDIRECT, PLAIN, RAW_GEOMETRY = 1, 2, 4, 8, 16
+READABLE, WRITABLE = False, True
+
+Part = tuple[int, int, bool]  #: address, length, for the device to write
 
 
-def blk_memory(kind: int, payload: bytes, *, into: int, packed: bool) -> bytes:
-    """Guest memory with one request in a ring of the given layout."""
-    parts = [(HEADER, 16, 0)]
-    if payload:
-        parts.append((DATA, len(payload), 0))
-    if into:
-        parts.append((DATA, into, WRITE))
-    parts.append((STATUS, 1, WRITE))
-    memory = bytearray(DATA + max(len(payload), into))
-    for i, (address, length, flags) in enumerate(parts):
-        if i < len(parts) - 1:
-            flags |= NEXT
-        entry = (
-            struct.pack("<QIHH", GPA + address, length, 0, flags | AVAIL)
-            if packed
-            else struct.pack("<QIHH", GPA + address, length, flags, i + 1)
-        )
-        memory[16 * i : 16 * i + 16] = entry
-    if not packed:
-        memory[DRIVER : DRIVER + 6] = struct.pack("<HHH", 0, 1, 0)
-    memory[HEADER : HEADER + 16] = struct.pack("<IIQ", kind, 0, 3 if kind in (IN, OUT) else 0)
-    memory[DATA : DATA + len(payload)] = payload
-    return bytes(memory)
+class Guest:
+    """Guest memory in the making: chains in the rings of several queues."""
+
+    def __init__(self, *, packed: bool) -> None:
+        self.packed = packed
+        self.memory = bytearray(0x4000)
+        self.descs: dict[int, int] = {}
+        self.chains: dict[int, int] = {}
+
+    def put(self, address: int, data: bytes) -> None:
+        """Write bytes at a guest-physical address."""
+        self.memory[address - GPA : address - GPA + len(data)] = data
+
+    def chain(self, queue: int, parts: list[Part], *, indirect: int = 0) -> None:
+        """Make a chain available; ``indirect``: where its table lies."""
+        base, first = GPA + QUEUE * queue, self.descs.get(queue, 0)
+        marks = DescFlag.AVAIL if self.packed else 0
+        if indirect:
+            self.put(indirect, self._table(parts, 0, 0))
+            whole = (indirect, 16 * len(parts))
+            last = DescFlag.INDIRECT | marks
+            raw = PACKED_DESC.pack(*whole, 0, last) if self.packed else SPLIT_DESC.pack(*whole, last, 0)
+        else:
+            raw = self._table(parts, first, marks)
+        self.put(base + 16 * first, raw)
+        number = self.chains.get(queue, 0)
+        if not self.packed:
+            self.put(base + DRIVER + 4 + 2 * number, struct.pack("<H", first))
+            self.put(base + DRIVER, struct.pack("<HH", 0, number + 1))
+        self.chains[queue] = number + 1
+        self.descs[queue] = first + len(raw) // 16
+
+    def _table(self, parts: list[Part], first: int, marks: int) -> bytes:
+        raw = b""
+        for i, (address, length, write) in enumerate(parts):
+            flags = (DescFlag.WRITE if write else 0) | (DescFlag.NEXT if i + 1 < len(parts) else 0)
+            if self.packed:
+                raw += PACKED_DESC.pack(address, length, first, flags | marks)
+            else:
+                raw += SPLIT_DESC.pack(address, length, flags, first + i + 1)
+        return raw
+
+    def input(self, options: int, ops: bytes) -> bytes:
+        """Return the input as a target reads it."""
+        options |= PACKED if self.packed else 0
+        return (struct.pack("<BH", options, len(ops)) + ops + self.memory).rstrip(b"\0")
 
 
-def write_blk(folder: Path) -> None:
-    """Write every request type, on split and on packed rings."""
+def blk() -> dict[str, bytes]:
+    """Every request type."""
+    kinds = {"in": 0, "out": 1, "flush": 4, "get-id": 8, "discard": 11, "write-zeroes": 13, "unknown": 99}
     ranges = struct.pack("<QII", 8, 16, 0)
-    requests = {
-        "in": (IN, b"", 1024),
-        "out": (OUT, bytes(range(256)) * 4, 0),
-        "flush": (FLUSH, b"", 0),
-        "get-id": (GET_ID, b"", 20),
-        "discard": (DISCARD, ranges * 2, 0),
-        "write-zeroes": (WRITE_ZEROES, ranges, 0),
-        "unknown": (99, b"?", 8),
-    }
-    for name, (kind, payload, into) in requests.items():
+    payloads = {"out": bytes(range(256)) * 4, "discard": ranges * 2, "write-zeroes": ranges, "unknown": b"?"}
+    rooms = {"in": 1024, "get-id": 20, "unknown": 8}
+    header, status, data = GPA + 0x720, GPA + 0x730, GPA + 0x740
+    seeds = {}
+    for name, kind in kinds.items():
         for packed in (False, True):
-            memory = blk_memory(kind, payload, into=into, packed=packed)
-            start = bytes([4 | (1 if packed else 0), 1])
+            guest = Guest(packed=packed)
+            parts = [(header, 16, READABLE)]
+            if name in payloads:
+                parts.append((data, len(payloads[name]), READABLE))
+            if name in rooms:
+                parts.append((data, rooms[name], WRITABLE))
+            guest.chain(0, [*parts, (status, 1, WRITABLE)])
+            guest.put(header, struct.pack("<IIQ", kind, 0, 3 if name in ("in", "out") else 0))
+            guest.put(data, payloads.get(name, b""))
+            seeds[f"{name}-{'packed' if packed else 'split'}"] = guest.input(INDIRECT, b"\x01")
+    return seeds
+
+
+# Operations of fuzz_rings.c.
+POP, PUSH, PUBLISH, UNPOP, ENABLE, DISABLE, POKE, COPY, SEEK = range(9)
+
+
+def rings() -> dict[str, bytes]:
+    """Several chains, completed in another order than they came."""
+    push = bytes([PUSH, 0]) + struct.pack("<I", 100)
+    copy = bytes([COPY]) + struct.pack("<HB", 3, 60)
+    step_back = bytes([POP, UNPOP, POP]) + copy
+    ops = {
+        "in-order": (bytes([POP]) + push + bytes([PUBLISH, ENABLE])) * 4,
+        "batch": bytes([DISABLE, POP, POP, POP, POP]) + push * 3 + bytes([PUBLISH, ENABLE]),
+        "step-back": step_back + push + bytes([PUBLISH]) + step_back,
+        "grows": bytes([POP] * 5 + [POKE]) + struct.pack("<HQ", DRIVER, 9 << 16) + bytes([POP] * 5),
+        "seek": bytes([SEEK]) + struct.pack("<I", 0x8002_8002) + bytes([POP, POP]) + push + bytes([PUBLISH]),
+    }
+    seeds = {}
+    for name, story in ops.items():
+        for packed in (False, True):
+            guest = Guest(packed=packed)
+            for i in range(3):
+                readable = [(GPA + 0x1000 + 64 * i, 40, READABLE)]
+                guest.chain(0, [*readable, (GPA + 0x5FF0, 64, WRITABLE)])
+            guest.chain(0, [(GPA + 0x1000, 8, READABLE)] * 3, indirect=GPA + 0x800)
             layout = "packed" if packed else "split"
-            (folder / f"{name}-{layout}").write_bytes((start + memory).rstrip(b"\0"))
+            seeds[f"{name}-{layout}"] = guest.input(INDIRECT | EVENT_IDX, story)
+            geometry = struct.pack("<HQQQ", SIZE, GPA, GPA + DRIVER, GPA + DEVICE)
+            seeds[f"{name}-{layout}-geometry"] = guest.input(INDIRECT | RAW_GEOMETRY, geometry + story)
+    return seeds
 
 
-def main(target: str, folder: Path) -> None:
-    writer = globals().get(f"write_{target}")
-    if writer:
-        writer(folder)
+# Operations of fuzz_mmio.c.
+(
+    WRITE,
+    READ,
+    WRITE_WIDTH,
+    READ_WIDTH,
+    SERVE,
+    INTERRUPT,
+    CONFIG_SET,
+    COMPLAIN,
+    POLL,
+    RESET,
+    REPLUG,
+    POKE_GUEST,
+    UNPLUG,
+) = range(13)
+
+
+def write(reg: int, value: int) -> bytes:
+    """Return a write of a register, as an operation of fuzz_mmio.c."""
+    return struct.pack("<BHI", WRITE, reg, value)
+
+
+def bring_up(features: set[int], queues: list[int]) -> bytes:
+    """Return a driver's way to DRIVER_OK."""
+    bits = sum(1 << bit for bit in {*features, Feature.VERSION_1})
+    status = Status.ACKNOWLEDGE | Status.DRIVER
+    ops = write(Reg.STATUS, 0) + write(Reg.STATUS, status)
+    for word in (0, 1):
+        ops += write(Reg.DRIVER_FEATURES_SEL, word)
+        ops += write(Reg.DRIVER_FEATURES, bits >> 32 * word & 0xFFFF_FFFF)
+    status |= Status.FEATURES_OK
+    ops += write(Reg.STATUS, status)
+    for queue in queues:
+        at = GPA + QUEUE * queue
+        ops += write(Reg.QUEUE_SEL, queue) + write(Reg.QUEUE_SIZE, 8)
+        ops += write(Reg.QUEUE_DESC_LOW, at) + write(Reg.QUEUE_DRIVER_LOW, at + DRIVER)
+        ops += write(Reg.QUEUE_DEVICE_LOW, at + DEVICE) + write(Reg.QUEUE_READY, 1)
+    return ops + write(Reg.STATUS, status | Status.DRIVER_OK)
+
+
+def mmio() -> dict[str, bytes]:
+    """Stories of a driver: what it does after DRIVER_OK, or instead."""
+    kick = write(Reg.QUEUE_NOTIFY, 0) + bytes([SERVE, 0])
+    acknowledge = struct.pack("<BH", READ, Reg.INTERRUPT_STATUS) + write(Reg.INTERRUPT_ACK, 3)
+    change = bytes([CONFIG_SET, 2, 4]) + b"abcd" + struct.pack("<BHB", READ_WIDTH, CONFIG, 3)
+    again = write(Reg.QUEUE_SEL, 0) + write(Reg.QUEUE_RESET, 1) + bring_up(set(), [0])
+    driver_writes = struct.pack("<BHBI", WRITE_WIDTH, CONFIG + 4, 2, 0x01020304) + bytes([POLL])
+    after = {
+        "kick": kick + acknowledge,
+        "config": change + driver_writes,
+        "bad-kick": write(Reg.QUEUE_NOTIFY, 0xFFFF_FFFF) + kick + bytes([POLL, RESET]),
+        "queue-reset": kick + again + kick,
+        "replug": kick + bytes([INTERRUPT, 1, REPLUG, POLL]) + bring_up({Feature.RING_PACKED}, [0, 1, 2]),
+        "unplug": kick + bytes([UNPLUG]) + kick + change + bytes([REPLUG]),
+        "complain": bytes([COMPLAIN, 0, COMPLAIN, 1]) + write(Reg.STATUS, 0),
+        "poke": struct.pack("<BHQ", POKE_GUEST, DRIVER, AVAIL_F_NO_INTERRUPT | 2 << 16) + kick,
+    }
+    every = {Feature.INDIRECT_DESC, Feature.EVENT_IDX, Feature.RING_RESET}
+    seeds = {}
+    for name, story in after.items():
+        for packed in (False, True):
+            guest = Guest(packed=packed)
+            guest.chain(0, [(GPA + 0x1000, 8, READABLE), (GPA + 0x1100, 8, WRITABLE)])
+            features = every | ({Feature.RING_PACKED} if packed else set())
+            ops = bring_up(features, [0, 1]) + story
+            seeds[f"{name}-{'packed' if packed else 'split'}"] = guest.input(0, ops)
+    early = write(Reg.QUEUE_NOTIFY, 0) + bring_up(every, [0]) + bytes([SERVE, 0])
+    everything = b"".join(struct.pack("<BH", READ, reg) + write(reg, 1) for reg in Reg)
+    return seeds | {"early-kick": guest.input(0, early), "every-register": guest.input(0, everything)}
+
+
+def mmio_words() -> list[bytes]:
+    """Accesses to every register, and values that lead somewhere."""
+    words = [struct.pack("<BH", kind, reg) for reg in Reg for kind in (READ, WRITE)]
+    words += [write(Reg.STATUS, value) for value in (0, 1, 3, 11, 15, 64, 128)]
+    words += [write(Reg.QUEUE_SEL, n) for n in (0, 1, 2, 3, 0xFFFF)]
+    words += [write(Reg.QUEUE_READY, n) for n in (0, 1)] + [write(Reg.QUEUE_RESET, 1)]
+    words += [write(Reg.QUEUE_NOTIFY, n) for n in (0, 1, 2, 3)]
+    return words
+
+
+def dictionary(words: list[bytes]) -> str:
+    """Return words in libFuzzer's format."""
+    return "".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in words)
+
+
+SEEDS = {"blk": blk, "rings": rings, "mmio": mmio}
+WORDS = {"mmio": mmio_words}
+
+
+def main(target: str, folder: Path, words: Path) -> None:
+    """Write the seeds and the dictionary of one target."""
+    for name, data in SEEDS[target]().items():
+        (folder / name).write_bytes(data)
+    words.write_text(dictionary(WORDS[target]()) if target in WORDS else "")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
