@@ -205,7 +205,9 @@ def test_pty_tells_its_path_links_it_and_carries_bytes(
     path = link.readlink()
     assert f"console on {path}" in capsys.readouterr().err
     os.write(port.write_fd, b"early\n")
-    with path.open("r+b", buffering=0) as terminal:
+    # Not as a controlling terminal: its end would be the end of a test run that leads a session.
+    descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY)
+    with open(descriptor, "r+b", buffering=0) as terminal:  # noqa: PTH123
         assert terminal.read(6) == b"early\n"
         terminal.write(b"typed")
         assert os.read(port.read_fd, 100) == b"typed"
