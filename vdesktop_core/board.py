@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from vdesktop_core.arch.boot import Boot, BootSource, MachineLayout, SlotLayout, UartLayout
 from vdesktop_core.arch.memory_map import SLOT_COUNT, memory_map, ram_banks
@@ -40,8 +41,7 @@ log = logging.getLogger(__name__)
 FIRST_FREE_SLOT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Plugins:
+class Plugins(msgspec.Struct, frozen=True):
     """What is installed, by hook and name."""
 
     hypervisors: Mapping[str, Hypervisor]

@@ -16,8 +16,9 @@ Native handles
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,8 +48,7 @@ class Capability(enum.StrEnum):
     SAVE_RESTORE = "save-restore"
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(msgspec.Struct, frozen=True):
     """What a backend found on this host. ``reason`` is one line for a person."""
 
     available: bool
@@ -60,15 +60,14 @@ class Probe:
     preference: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class VmSpec:
+class VmSpec(msgspec.Struct, frozen=True):
     """What the core asks of :meth:`Hypervisor.create`."""
 
     arch: Arch
     vcpus: int
     name: str = "vdesktop"
     #: Backend-specific options from ``[backend.NAME]`` of the machine file.
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 class IrqTrigger(enum.StrEnum):
@@ -76,8 +75,7 @@ class IrqTrigger(enum.StrEnum):
     LEVEL = "level"
 
 
-@dataclass(frozen=True, slots=True)
-class InterruptController:
+class InterruptController(msgspec.Struct, frozen=True):
     """How the guest finds its interrupt controller. Addresses are guest-physical, sizes in bytes.
 
     ``kind`` is one of ``gicv2``, ``gicv3``, ``plic``, ``ioapic``; ``regions`` maps the
@@ -93,8 +91,7 @@ class InterruptController:
     trigger: IrqTrigger = IrqTrigger.LEVEL
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(msgspec.Struct, frozen=True):
     """The architecture-dependent part of the machine, which the backend supplies."""
 
     interrupt_controller: InterruptController
@@ -105,15 +102,14 @@ class Platform:
     #: ``psci-hvc``, ``psci-smc``, ``sbi`` or ``apic``: how secondary CPUs start.
     cpu_enable: str
     #: riscv ``riscv,isa`` string, arm ``compatible``; free for the architecture.
-    cpu_model: Mapping[str, str] = field(default_factory=dict)
+    cpu_model: Mapping[str, str] = msgspec.field(default_factory=dict)
     #: x86: ports of power-off and reset for the FADT; see docs/spec/machine.md.
-    ports: Mapping[str, int] = field(default_factory=dict)
+    ports: Mapping[str, int] = msgspec.field(default_factory=dict)
     #: Extra kernel command-line words this backend needs, such as a clock hint.
     append: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class EntryState:
+class EntryState(msgspec.Struct, frozen=True):
     """Register values of the boot vCPU at its first instruction.
 
     Names are the architecture's (``pc``, ``x0``; ``pc``, ``a0``; ``rip``, ``rsi``,
@@ -132,8 +128,7 @@ class ExitReason(enum.StrEnum):
     ERROR = "error"  #: the backend cannot go on
 
 
-@dataclass(frozen=True, slots=True)
-class VmEvent:
+class VmEvent(msgspec.Struct, frozen=True):
     """Something the guest or the backend decided. ``vcpus`` have stopped by then."""
 
     reason: ExitReason

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from vdesktop_core._native import ffi, lib
 from vdesktop_core.errors import VdesktopError
 
 
-@dataclass(frozen=True, slots=True)
-class IrqLine:
+class IrqLine(msgspec.Struct, frozen=True):
     """A level-triggered interrupt line of the guest's interrupt controller.
 
     Attributes:
@@ -61,8 +60,7 @@ class SharedLine:
             self._share = ffi.NULL
 
 
-@dataclass(frozen=True, slots=True)
-class Doorbell:
+class Doorbell(msgspec.Struct, frozen=True):
     """A guest write that a backend may turn straight into an eventfd signal.
 
     Attributes:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
+
+import msgspec
 
 from vdesktop_core import selection
 from vdesktop_core.board import Board, Plugins
@@ -51,8 +52,7 @@ class Outcome(enum.StrEnum):
     STOPPED = "stopped"  #: this side asked for it
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """The end of a run. ``detail`` is one line for a person, or empty."""
 
     outcome: Outcome

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import queue as queues
 import threading
@@ -66,7 +65,7 @@ class Upper(PythonDevice):
 
 def context(host: Host, memory: GuestMemory, name: str = "upper0") -> DeviceContext:
     known = {"name": name, "memory": memory, "host": host.native, "loop": 0}
-    return DeviceContext(**{field.name: known.get(field.name) for field in dataclasses.fields(DeviceContext)})
+    return DeviceContext(**{name: known.get(name) for name in DeviceContext.__struct_fields__})
 
 
 class Rig:

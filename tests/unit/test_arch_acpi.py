@@ -7,13 +7,13 @@ import re
 import shutil
 import struct
 import subprocess
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from arch_support import make_layout, make_platform
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from vdesktop_core.arch.acpi import aml, tables
 from vdesktop_core.arch.memory_map import SLOT_COUNT, Window, memory_map

@@ -8,8 +8,9 @@ loaders are imported lazily.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from vdesktop_core.errors import ConfigError
 from vdesktop_core.hypervisor import Arch
@@ -40,8 +41,7 @@ class WritableMemory(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class BootSource:
+class BootSource(msgspec.Struct, frozen=True):
     """What to boot. ``append`` is the kernel's command line."""
 
     kernel: Path
@@ -49,8 +49,7 @@ class BootSource:
     append: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SlotLayout:
+class SlotLayout(msgspec.Struct, frozen=True):
     """A virtio-mmio slot that the guest is told of."""
 
     index: int
@@ -58,16 +57,14 @@ class SlotLayout:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class UartLayout:
+class UartLayout(msgspec.Struct, frozen=True):
     """The debug UART. ``base`` is a port on x86_64."""
 
     base: int
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class FramebufferLayout:
+class FramebufferLayout(msgspec.Struct, frozen=True):
     """The boot framebuffer. ``stride`` in bytes; ``format`` is a key of :data:`PIXEL_FORMATS`.
 
     Raises:
@@ -97,8 +94,7 @@ class FramebufferLayout:
         return self.height * self.stride
 
 
-@dataclass(frozen=True, slots=True)
-class MachineLayout:
+class MachineLayout(msgspec.Struct, frozen=True):
     """The machine as it was put together: what the guest is to be told."""
 
     arch: Arch

@@ -7,9 +7,10 @@ guest-physical; sizes are bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vdesktop_core.errors import ConfigError
 from vdesktop_core.hypervisor import Arch
@@ -31,8 +32,7 @@ RAM_GRANULE = MIB
 RAM_MINIMUM = 16 * MIB
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Window:
+class Window(msgspec.Struct, frozen=True, order=True):
     """A range of guest-physical addresses, or of x86 ports."""
 
     base: int
@@ -52,8 +52,7 @@ class Window:
         return self.base <= other.base and other.end <= self.end
 
 
-@dataclass(frozen=True, slots=True)
-class Uart:
+class Uart(msgspec.Struct, frozen=True):
     """Where the optional 16550 lies: 8 byte-wide registers."""
 
     window: Window
@@ -62,8 +61,7 @@ class Uart:
     is_port: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryMap:
+class MemoryMap(msgspec.Struct, frozen=True):
     """What a guest of one architecture finds where."""
 
     arch: Arch
@@ -79,9 +77,9 @@ class MemoryMap:
     #: (GSI, SPI, PLIC source).
     slot_lines: range
     #: x86 ports by name: the FADT's sleep control, sleep status and reset registers.
-    ports: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    ports: Mapping[str, int] = msgspec.field(default_factory=lambda: MappingProxyType({}))
     #: Parts of RAM that the boot data occupy at fixed places; free once the kernel runs.
-    boot_data: Mapping[str, Window] = field(default_factory=lambda: MappingProxyType({}))
+    boot_data: Mapping[str, Window] = msgspec.field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def ram_maximum(self) -> int:

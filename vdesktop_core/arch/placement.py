@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vdesktop_core.arch.memory_map import MIB, Window
 from vdesktop_core.errors import BootError
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 LOW_LIMIT = 4 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Floating:
+class Floating(msgspec.Struct, frozen=True):
     """Something to place: ``size`` bytes at a multiple of ``align``, ending at or below ``limit``."""
 
     name: str

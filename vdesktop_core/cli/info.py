@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from vdesktop_core import __version__
 from vdesktop_core.arch.memory_map import SLOT_COUNT, memory_map
@@ -49,7 +49,7 @@ def describe(plugins: Plugins, arches: list[Arch]) -> dict[str, Any]:
 
 
 def _backend(name: str, found: Any) -> dict[str, Any]:
-    fields = dataclasses.asdict(found)
+    fields = msgspec.structs.asdict(found)
     return {"name": name} | fields | {"capabilities": sorted(fields["capabilities"])}
 
 

@@ -9,7 +9,6 @@ A *native* device has its data plane in C and gives the address of its
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,8 +30,7 @@ class DeviceConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     slot: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceContext:
+class DeviceContext(msgspec.Struct, frozen=True):
     """What the machine gives a device at creation. Addresses are of C structures."""
 
     name: str
@@ -71,8 +69,7 @@ class Device(abc.ABC):
         """Stop, finish or fail what is in flight, free everything. Called detached; idempotent."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceType:
+class DeviceType(msgspec.Struct, frozen=True):
     """A kind of device, as a plugin registers it."""
 
     name: str

@@ -24,8 +24,9 @@ import os
 import struct
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
 
 from vdesktop_core._native import ffi, lib
 from vdesktop_core.devices.base import Device
@@ -41,16 +42,14 @@ if TYPE_CHECKING:
 COMMON_FEATURES: int = lib.VD_FEATURES_COMMON
 
 
-@dataclass(frozen=True, slots=True)
-class QueueSpec:
+class QueueSpec(msgspec.Struct, frozen=True):
     """A virtqueue: its name and its largest size, a power of two up to 1024."""
 
     name: str
     size: int = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """A field of the config space.
 
     Args:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import enum
 import errno
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vdesktop_core._native import ffi, lib
 from vdesktop_core.errors import DeviceError
@@ -27,8 +28,7 @@ class Access(enum.IntFlag):
     W = lib.VD_MMIO_W
 
 
-@dataclass(frozen=True, slots=True)
-class Register:
+class Register(msgspec.Struct, frozen=True):
     """A control register of virtio 1.4 §4.2.2: 32 bits at ``offset`` into the slot."""
 
     name: str
@@ -78,8 +78,7 @@ class Status(enum.IntFlag):
     FAILED = lib.VD_STATUS_FAILED
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """What happened in a slot; ``a`` and ``b`` depend on the kind."""
 
     slot: int

@@ -6,9 +6,10 @@ The addresses are the recommended memory map's; the C models are built for them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vdesktop_core.arch.memory_map import memory_map
 from vdesktop_core.hypervisor import Arch, InterruptController, Platform
@@ -17,15 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class Supply:
+class Supply(msgspec.Struct, frozen=True):
     """The constant part of a platform."""
 
     kind: str
     regions: tuple[str, ...]
     first_line: int
     cpu_enable: str
-    cpu_model: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    cpu_model: Mapping[str, str] = msgspec.field(default_factory=lambda: MappingProxyType({}))
 
 
 SUPPLIES: Mapping[Arch, Supply] = MappingProxyType(

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vdesktop_core.errors import ConfigError
 
@@ -18,8 +19,7 @@ MTU_MIN, MTU_MAX = 576, 65521
 _FORWARD = re.compile(r"(tcp|udp):([^:]*):(\d{1,5})-([^:]*):(\d{1,5})")
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True):
     """A host port that leads to the guest.
 
     Attributes:
@@ -37,8 +37,7 @@ class Forward:
     guest_port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """A user network.
 
     Attributes:

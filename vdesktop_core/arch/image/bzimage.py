@@ -8,8 +8,9 @@ the kernel's own stub: the stub would run on the guest's CPU.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vdesktop_core.arch.image.elf import Executable, parse_executable
 from vdesktop_core.arch.image.kernel import unpack
@@ -29,8 +30,7 @@ _LOADED_HIGH = 1  # loadflags
 _KERNEL_64 = 1  # xloadflags
 
 
-@dataclass(frozen=True, slots=True)
-class SetupHeader:
+class SetupHeader(msgspec.Struct, frozen=True):
     """A checked setup header. ``raw`` is what the zero page gets, from offset 0x1F1 on."""
 
     raw: bytes

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vdesktop_core.errors import BootError
 
@@ -31,8 +32,7 @@ _PROGRAM_HEADERS_LIMIT = 64
 _ADDRESS_LIMIT = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """``file_size`` bytes at ``offset`` of the file go to ``base``; ``memory_size`` are used there."""
 
     base: int
@@ -46,8 +46,7 @@ class Segment:
         return self.base + self.memory_size
 
 
-@dataclass(frozen=True, slots=True)
-class Executable:
+class Executable(msgspec.Struct, frozen=True):
     """A checked executable. Segments are in ascending order and do not overlap."""
 
     file: ImageFile

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vdesktop_core.arch.image import linux
 from vdesktop_core.arch.image.compression import IMAGE_LIMIT, identify
@@ -31,8 +32,7 @@ class Kind(enum.Enum):
     COMPRESSED = "compressed file"
 
 
-@dataclass(frozen=True, slots=True)
-class _Identity:
+class _Identity(msgspec.Struct, frozen=True):
     kind: Kind
     #: An ``uname -m`` name, or None where it is only known after unpacking.
     machine: str | None

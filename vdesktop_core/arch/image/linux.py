@@ -8,8 +8,9 @@ of Linux define them; both are 64 bytes long and may be a PE header at the same 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from vdesktop_core.errors import BootError
 
@@ -38,8 +39,7 @@ _SECTION = struct.Struct("<8sIIII16x")
 _IMAGE_SIZE_LIMIT = 512 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class LinuxImage:
+class LinuxImage(msgspec.Struct, frozen=True):
     """A checked ``Image``. ``memory_size`` covers the file and its BSS, in bytes."""
 
     file: ImageFile

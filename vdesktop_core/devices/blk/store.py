@@ -9,8 +9,9 @@ import fcntl
 import os
 import stat
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from vdesktop_core._native import ffi, lib
 from vdesktop_core.errors import ConfigError, DeviceError
@@ -32,8 +33,7 @@ class CacheMode(enum.StrEnum):
     NONE = "none"  #: past the host page cache (O_DIRECT); volatile until the guest flushes
 
 
-@dataclass(frozen=True, slots=True)
-class DiskOptions:
+class DiskOptions(msgspec.Struct, frozen=True):
     """How an image is to be opened."""
 
     host: int  #: struct vd_host
