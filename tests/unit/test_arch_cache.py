@@ -61,15 +61,13 @@ def test_cache_changed_file_is_unpacked_anew(tmp_path: Path) -> None:
     assert _unpacked(_source(tmp_path, b"other" * 99)) == b"other" * 99
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "extend", "empty", "header"])
+@pytest.mark.parametrize("damage", ["truncate", "extend", "empty", "header"])
 def test_cache_damaged_entry_is_made_anew(tmp_path: Path, directory: Path, damage: str) -> None:
     source = _source(tmp_path)
     _unpacked(source)
     (entry,) = directory.iterdir()
     data = bytearray(entry.read_bytes())
     match damage:
-        case "flip":
-            data[len(data) // 2] ^= 1
         case "truncate":
             del data[-1:]
         case "extend":

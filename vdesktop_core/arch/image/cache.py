@@ -2,10 +2,11 @@
 """Unpacked kernels, kept: unpacking xz takes a second, reading a file 30 ms.
 
 Entries are named by the hash of the *compressed* bytes, so that a changed
-kernel never finds an old entry; each carries its size and a checksum, so that a
-damaged entry is made anew; each appears by rename, so that concurrent writers
-and readers see whole files only. Without a writable cache directory, the image
-stays in anonymous memory.
+kernel never finds an old entry; each carries its size, so that a cut entry is
+made anew; each is on disk before it appears by rename, so that readers,
+concurrent writers and a host that loses power see whole files only. The content
+is not read again to check it: that would take as long as loading it. Without a
+writable cache directory, the image stays in anonymous memory.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import hashlib
 import os
 import struct
 import time
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 #: All entries together stay below this many bytes; the least recently used go first.
 CACHE_LIMIT = 512 << 20
 
-# magic, size of the image, its CRC-32; then the image.
-_HEADER = struct.Struct("<8sQI12x")
-_MAGIC = b"VDIMAGE1"
+# magic, size of the image; then the image.
+_HEADER = struct.Struct("<8sQ16x")
+_MAGIC = b"VDIMAGE2"
 _SUFFIX = ".image"
 _TEMPORARY = ".new-"
 #: No writer takes this long.
@@ -78,6 +78,7 @@ def unpacked(file: ImageFile, offset: int, size: int, *, size_word: bool = False
         return _in_memory(file, data, size_word=size_word)
     try:
         length = _write(fd, data, file.name, size_word=size_word)
+        os.fsync(fd)
         Path(temporary).rename(path)
     except OSError:  # a full or vanished cache directory does not stop a boot
         os.close(fd)
@@ -111,26 +112,25 @@ def _in_memory(file: ImageFile, data: bytes, *, size_word: bool) -> ImageFile:
 def _write(fd: int, data: bytes, name: str, *, size_word: bool) -> int:
     """Write an entry; return the image's size."""
     os.pwrite(fd, bytes(_HEADER.size), 0)
-    length, checksum = _append(fd, decompress(data, name))
+    length = _append(fd, decompress(data, name))
     if length == 0:
         raise BootError(f"{name}: unpacks to nothing: the file is corrupt")
     if size_word and struct.pack("<I", length & 0xFFFF_FFFF) != data[-4:]:
         (told,) = struct.unpack("<I", data[-4:])
         raise BootError(f"{name}: unpacks to {length} bytes, its size word says {told}: the file is corrupt")
-    os.pwrite(fd, _HEADER.pack(_MAGIC, length, checksum), 0)
+    os.pwrite(fd, _HEADER.pack(_MAGIC, length), 0)
     return length
 
 
-def _append(fd: int, pieces: Iterable[bytes]) -> tuple[int, int]:
-    length = checksum = 0
+def _append(fd: int, pieces: Iterable[bytes]) -> int:
+    length = 0
     for piece in pieces:
         view = memoryview(piece)
-        checksum = zlib.crc32(view, checksum)
         while view:
             count = os.pwrite(fd, view, _HEADER.size + length)
             length += count
             view = view[count:]
-    return length, checksum
+    return length
 
 
 def _lookup(path: Path, name: str) -> ImageFile | None:
@@ -154,13 +154,10 @@ def _verified_size(fd: int) -> int | None:
     header = os.pread(fd, _HEADER.size, 0)
     if len(header) != _HEADER.size:
         return None
-    magic, length, checksum = _HEADER.unpack(header)
+    magic, length = _HEADER.unpack(header)
     if magic != _MAGIC or os.fstat(fd).st_size != _HEADER.size + length:
         return None
-    found = 0
-    for piece in ImageFile(fd, "", length, _HEADER.size).pieces(0, length):
-        found = zlib.crc32(piece, found)
-    return length if found == checksum else None
+    return int(length)
 
 
 def _shrink(directory: Path, keep: Path) -> None:
