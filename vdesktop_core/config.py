@@ -9,9 +9,8 @@ type's own :class:`~vdesktop_core.devices.base.DeviceConfig` by
 
 from __future__ import annotations
 
-import platform
+import os
 import re
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -50,7 +49,7 @@ def parse_size(text: str | int) -> int:
 def host_arch() -> Arch:
     """Return the architecture of this host, or x86_64 where the host's is none that a guest can have."""
     try:
-        return Arch(platform.machine())
+        return Arch(os.uname().machine)
     except ValueError:
         return Arch.X86_64
 
@@ -126,6 +125,8 @@ def load(path: Path) -> MachineConfig:
     Raises:
         ConfigError: the file cannot be read, is no TOML, or has keys or values that a machine has not.
     """
+    import tomllib  # only where there is a file: start-up time
+
     try:
         with path.open("rb") as file:
             table = tomllib.load(file)
