@@ -86,9 +86,9 @@ def test_signal_ends_a_busy_guest_and_restores_the_terminal(
         assert termios.tcgetattr(terminal.slave) == terminal.settings
 
 
-def test_escape_key_ends_a_run_and_restores_the_terminal(arch_image: Image, tmp_path: Path) -> None:
+def test_escape_keys_end_a_run_and_restores_the_terminal(arch_image: Image, tmp_path: Path) -> None:
     with running(arch_image, tmp_path) as guest:
-        guest.terminal.send(b"\x1d")
+        guest.terminal.send(b"\x1dq")
         assert guest.terminal.wait() == 128 + signal.SIGINT
         assert termios.tcgetattr(guest.terminal.slave) == guest.terminal.settings
 
