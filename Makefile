@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Short names for what scripts/ does. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build test test-unit test-native test-differential test-usernet test-tcg test-boot test-sanitizers fuzz lint format bench guest run docs news clean
+.PHONY: help build test test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-sanitizers fuzz lint format bench guest run docs news clean
 ARCH ?= $(shell uname -m)
 SUITE ?= trixie
 FUZZ_SECONDS ?= 60
@@ -17,7 +17,7 @@ build: ## a virtual environment with the project and its developer tools
 test: ## everything CI runs
 	@scripts/test
 
-test-unit test-native test-differential test-usernet test-tcg test-boot test-sanitizers: ## one layer
+test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-sanitizers: ## one layer
 	@scripts/test $(@:test-%=%)
 
 fuzz: ## every fuzz target, FUZZ_SECONDS (60) seconds each

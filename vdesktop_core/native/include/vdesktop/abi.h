@@ -26,7 +26,8 @@ struct vd_irq {
 /* A range of MMIO or port addresses: supplied by the core (a transport) or by
  * a platform device; called by the backend on a vCPU thread. `offset` is
  * relative to the range, `width` is 1, 2, 4 or 8 bytes. Values are in host
- * order. A handler never re-enters the backend's run loop. */
+ * order. An access of 8 bytes may also arrive as two of 4, low half first. A
+ * handler never re-enters the backend's run loop. */
 struct vd_io {
     uint64_t (*read)(void *opaque, uint64_t offset, unsigned width);
     void (*write)(void *opaque, uint64_t offset, unsigned width, uint64_t value);
