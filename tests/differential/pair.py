@@ -10,6 +10,8 @@ from vdesktop_core.memory import GuestMemory, MemoryRegion
 from vdesktop_core.testing.twin import Chain, Geometry, RingBroken, Segment, TwinMemory, TwinQueue, make_queue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vdesktop_core.host import Host
 
 #: Two regions that touch (a buffer may lie in both), a hole, a read-only one at the very end.
@@ -27,13 +29,14 @@ Outcome = tuple[str, Any]
 class Pair:
     """Memory with the same bytes for both sides."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, layout: Sequence[tuple[int, int, bool]] = LAYOUT) -> None:
         self.host = host
+        self.layout = layout
         self.native = GuestMemory(host.native)
         self.twin = TwinMemory()
         self.arrays: list[bytearray] = []
         self.regions: list[MemoryRegion] = []
-        for base, size, readonly in LAYOUT:
+        for base, size, readonly in layout:
             region = MemoryRegion(f"pair-{base:x}", size)
             self.native.add(base, region, readonly=readonly)
             array = bytearray(size)
@@ -56,7 +59,7 @@ class Pair:
 
     def poke(self, gpa: int, data: bytes) -> None:
         """Write the same bytes to both, as the guest can, also to what is read-only for devices."""
-        for (base, size, _), array, region in zip(LAYOUT, self.arrays, self.regions, strict=True):
+        for (base, size, _), array, region in zip(self.layout, self.arrays, self.regions, strict=True):
             start, end = max(gpa, base), min(gpa + len(data), base + size)
             if start < end:
                 array[start - base : end - base] = data[start - gpa : end - gpa]
@@ -64,7 +67,7 @@ class Pair:
 
     def assert_same_bytes(self) -> None:
         """Hold the two memories to each other."""
-        for (base, _, _), array, region in zip(LAYOUT, self.arrays, self.regions, strict=True):
+        for (base, _, _), array, region in zip(self.layout, self.arrays, self.regions, strict=True):
             if bytes(region.view) != bytes(array):
                 at = next(i for i, (a, b) in enumerate(zip(region.view, array, strict=True)) if a != b)
                 raise AssertionError(
@@ -81,6 +84,7 @@ class QueuePair:
         self.chains: list[tuple[Chain, Any]] = []
         self.last_popped: tuple[Chain, Any] | None = None
         self.published = True
+        self._owned = True
         self._queue = lib.vd_queue_new(
             ffi.cast("struct vd_host *", pair.host.native), ffi.cast("struct vd_mem *", pair.native.native)
         )
@@ -103,9 +107,18 @@ class QueuePair:
             expected = int(broken.error)
         assert lib.vd_queue_start(self._queue, config) == expected
 
+    @classmethod
+    def over(cls, pair: Pair, native: Any, twin: TwinQueue) -> QueuePair:
+        """Use queues that a slot has started on both sides."""
+        self = cls.__new__(cls)
+        self.pair, self._queue, self.twin, self._owned = pair, native, twin, False
+        self.chains, self.last_popped, self.published = [], None, True
+        return self
+
     def close(self) -> None:
-        """Free the C side."""
-        lib.vd_queue_free(self._queue)
+        """Free the C side, unless it belongs to a device."""
+        if self._owned:
+            lib.vd_queue_free(self._queue)
 
     def __enter__(self) -> Self:
         return self

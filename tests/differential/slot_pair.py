@@ -23,20 +23,17 @@ SHM = {0: (0x1_2345_6000, 0x2_0000_1000), 2: (RAM, 4096)}
 class SlotPair:
     """Every access goes to both; every answer is compared."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, index: int = 7) -> None:
         self.pair = pair
         pair.wipe()
         self.calls: list[tuple[str, int]] = []
         self._callbacks = self._make_callbacks()
-        self.slot = MmioSlot(pair.host.native, 7)
+        self.slot = MmioSlot(pair.host.native, index)
         self.device = ffi.new("struct vd_device *")
         self._fill_device()
-        self.slot.attach(int(ffi.cast("uintptr_t", self.device)))
         self._io = ffi.cast("struct vd_io *", self.slot.io)
         self.twin = TwinMmio(pair.twin)
-        self.twin.attach(
-            TwinDevice(42, OFFERED, list(SIZES), bytearray(range(CONFIG_LENGTH)), WRITABLE, dict(SHM))
-        )
+        self.plug()
 
     def _make_callbacks(self) -> dict[str, object]:
         def record(name: str) -> Callable[..., None]:
@@ -68,6 +65,19 @@ class SlotPair:
         ffi.memmove(device.config_writable, WRITABLE, CONFIG_LENGTH)
         for index, (base, length) in SHM.items():
             device.shm[index].base, device.shm[index].len = base, length
+
+    def plug(self) -> None:
+        """Put the device into the slot."""
+        self.slot.attach(int(ffi.cast("uintptr_t", self.device)))
+        self.twin.attach(
+            TwinDevice(42, OFFERED, list(SIZES), bytearray(range(CONFIG_LENGTH)), WRITABLE, dict(SHM))
+        )
+
+    def unplug(self) -> None:
+        """Take it out again."""
+        self.slot.detach()
+        self.twin.detach()
+        self.compare()
 
     def read(self, offset: int, width: int) -> int:
         """Read on both sides."""

@@ -151,7 +151,9 @@ static inline int walk_indirect(struct vd_queue *q, struct vd_chain *c, struct w
                                 uint32_t len, bool linked) {
     if (!len || len % sizeof(struct desc))
         return VD_RING_BAD_INDIRECT;
-    uint32_t entries = len / (uint32_t)sizeof(struct desc), left = entries, i = 0;
+    /* A table may claim 2^28 descriptors, and none of them need have a segment. */
+    uint32_t entries = len / (uint32_t)sizeof(struct desc), i = 0;
+    uint32_t left = entries < VD_CHAIN_SEGS_MAX ? entries : VD_CHAIN_SEGS_MAX;
     /* One host range as a rule; else each descriptor is copied over the border. */
     const uint8_t *table = vd_region_span(q->hot, gpa, len, false) == len
                                ? q->hot->base + (gpa - q->hot->gpa)
@@ -183,7 +185,7 @@ static inline int walk_indirect(struct vd_queue *q, struct vd_chain *c, struct w
             i++;
         }
         if (--left == 0) {
-            if (linked)
+            if (linked || i < entries)
                 return VD_RING_CHAIN_TOO_LONG;
             break;
         }

@@ -96,6 +96,13 @@ class TwinMmio:
         self.generation += 1
         self._forget()
 
+    def detach(self) -> None:
+        """Reset the device and empty the slot."""
+        if self.device:
+            self.calls.append(("reset", 0))
+        self.device = None
+        self._forget()
+
     def interrupt(self) -> None:
         """The device used buffers."""
         if self.status & Status.DRIVER_OK:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: The largest queue this core takes; the specification allows 32768 (§2.7, §2.8.10.1).
 QUEUE_SIZE_MAX = 1024
-#: Segments of one chain at most: bounds the work of one request.
+#: Segments of one chain, and descriptors of an indirect table, at most: bounds the work of one request.
 CHAIN_SEGMENTS_MAX = 1024
 LENGTH_MAX = 0xFFFF_FFFF
 
@@ -176,7 +176,7 @@ class TwinQueue(abc.ABC):
             raise RingBroken(RingError.BAD_INDIRECT)
         entries = length // DESC_SIZE
         at = 0
-        for _ in range(entries):
+        for _ in range(min(entries, CHAIN_SEGMENTS_MAX)):
             raw = self.memory.read(gpa + at * DESC_SIZE, DESC_SIZE)
             if linked:
                 address, size, flags, following = SPLIT_DESC.unpack(raw)
@@ -191,7 +191,7 @@ class TwinQueue(abc.ABC):
             if linked and following >= entries:
                 raise RingBroken(RingError.BAD_NEXT)
             at = following
-        if linked:
+        if linked or at < entries:
             raise RingBroken(RingError.CHAIN_TOO_LONG)
 
     def _check_length(self, chain: Chain) -> None:

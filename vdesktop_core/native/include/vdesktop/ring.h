@@ -10,7 +10,8 @@
 #include "vdesktop/mem.h"
 
 #define VD_QUEUE_SIZE_MAX 1024u
-/* Segments of one chain at most: bounds the work of one request. */
+/* Segments of one chain, and descriptors of an indirect table, at most: bounds
+ * the work of one request. */
 #define VD_CHAIN_SEGS_MAX 1024u
 
 /* Layout of struct iovec, so that data planes hand it to preadv as it is. */
