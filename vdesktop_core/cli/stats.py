@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,8 @@ FORMATS = ("table", "json")
 def show(counters: Mapping[str, Mapping[str, int]], how: str) -> None:
     """Print counters by device name."""
     if how == "json":
+        import json
+
         sys.stderr.write(json.dumps(counters) + "\n")
         return
     width = max((len(key) for values in counters.values() for key in values), default=0)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 from typing import TYPE_CHECKING
@@ -63,6 +62,8 @@ def parse_net(spec: str) -> NetConfig | None:
 
 def stable_mac(machine: str, device: str) -> bytes:
     """Return a locally administered unicast address that depends on both names only."""
+    import hashlib  # start-up time: not every machine has a network card
+
     mac = bytearray(hashlib.sha256(f"{machine}/{device}".encode()).digest()[:6])
     mac[0] = mac[0] & 0xFC | 0x02
     return bytes(mac)
