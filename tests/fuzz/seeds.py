@@ -121,7 +121,11 @@ def rings() -> dict[str, bytes]:
             seeds[f"{name}-{layout}"] = guest.input(INDIRECT | EVENT_IDX, story)
             geometry = struct.pack("<HQQQ", SIZE, GPA, GPA + DRIVER, GPA + DEVICE)
             seeds[f"{name}-{layout}-geometry"] = guest.input(INDIRECT | RAW_GEOMETRY, geometry + story)
-    return seeds
+    guest = Guest(packed=False)
+    guest.chain(0, [(0, 0, READABLE)] * 2, indirect=GPA + 0x800)
+    guest.put(GPA + 8, struct.pack("<I", 0xFFFF_FFF0))  # the table's length
+    guest.put(GPA + 0x81C, struct.pack("<HH", DescFlag.NEXT, 0))  # its second entry leads to the first
+    return seeds | {"table-that-claims-4-gib": guest.input(INDIRECT, bytes([POP]))}
 
 
 # Operations of fuzz_mmio.c.
