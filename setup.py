@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
 """The C extensions; everything else is declared in pyproject.toml."""
 
+import platform
+
 from setuptools import setup
 
-setup(
-    cffi_modules=[
-        "vdesktop_core/native/build_ffi.py:ffi",
-        "backends/tcg/build_tcg.py:ffi",
-        "plugins/usernet/build_usernet.py:ffi",
-    ],
-)
+modules = [
+    "vdesktop_core/native/build_ffi.py:ffi",
+    "backends/tcg/build_tcg.py:ffi",
+    "plugins/usernet/build_usernet.py:ffi",
+]
+# KVM runs guests of the host's architecture: there is nothing to build for others.
+if platform.machine() == "x86_64":
+    modules.append("backends/kvm/build_kvm.py:ffi")
+
+setup(cffi_modules=modules)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""KVM, the Linux kernel's hypervisor."""

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""The ``kvm`` backend: probing, and creating virtual machines."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from vdesktop_core.errors import BackendError
+from vdesktop_core.hypervisor import CONTRACT_VERSION, Arch, Capability, Probe, VmSpec
+
+if TYPE_CHECKING:
+    from vdesktop_kvm.machine import KvmMachine
+
+DEVICE = "/dev/kvm"
+#: Above every backend that runs on software.
+PREFERENCE = 100
+CAPABILITIES = frozenset({Capability.SMP, Capability.DOORBELL_FD, Capability.DIRTY_LOG, Capability.PORT_IO})
+
+
+class KvmHypervisor:
+    """The kernel's hypervisor, on hosts of the guest's architecture.
+
+    Args:
+        device: its device node.
+    """
+
+    name = "kvm"
+    contract_version = CONTRACT_VERSION
+
+    def __init__(self, device: str = DEVICE) -> None:
+        self.device = device
+
+    def probe(self) -> Probe:
+        """Implement :meth:`vdesktop_core.hypervisor.Hypervisor.probe`: run a guest of 30 instructions."""
+        try:
+            from vdesktop_kvm._kvm import ffi, lib
+        except ImportError:
+            machine = platform.machine()
+            return Probe(available=False, reason=f"built for x86_64 hosts only, this is {machine}")
+        line, most = ffi.new("char[]", 512), ffi.new("uint32_t *")
+        if not lib.vk_probe(self.device.encode(), line, len(line), most):
+            return Probe(available=False, reason=ffi.string(line).decode(errors="replace"))
+        return Probe(
+            available=True,
+            reason=f"{self.device} runs kernel code",
+            architectures=(Arch.X86_64,),
+            max_vcpus=int(most[0]),
+            capabilities=CAPABILITIES,
+            preference=PREFERENCE,
+        )
+
+    def create(self, spec: VmSpec) -> KvmMachine:
+        """Implement :meth:`vdesktop_core.hypervisor.Hypervisor.create`. There are no options.
+
+        Raises:
+            BackendError: see there.
+        """
+        if spec.arch is not Arch.X86_64:
+            raise BackendError(f"kvm runs x86_64 guests here, not {spec.arch}: use --backend tcg")
+        for option in spec.options:
+            raise BackendError(f"[backend.kvm] {option}: kvm has no options, remove it")
+        try:
+            from vdesktop_kvm.machine import KvmMachine
+        except ImportError as error:
+            raise BackendError(f"the kvm extension was not built for this host: {error}") from error
+        return KvmMachine(spec, self.device)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""A virtual machine of KVM. All of its hot paths are in ``native/``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from vdesktop_core.arch.memory_map import memory_map
+from vdesktop_core.errors import BackendError
+from vdesktop_core.hypervisor import EntryState, ExitReason, InterruptController, Platform, VmEvent, VmSpec
+from vdesktop_core.memory import PAGE_SIZE
+from vdesktop_kvm._kvm import ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from vdesktop_core.memory import MemoryRegion
+
+#: In the order of ``enum vk_exit``, after its NONE.
+_REASONS = (ExitReason.SHUTDOWN, ExitReason.RESET, ExitReason.CRASH, ExitReason.ERROR)
+_ERROR_SIZE = 512
+
+
+class KvmMachine:
+    """Implements :class:`vdesktop_core.hypervisor.VirtualMachine`."""
+
+    def __init__(self, spec: VmSpec, device: str) -> None:
+        self._spec = spec
+        self._on_event: Callable[[VmEvent], None] | None = None
+        self._handle = ffi.new_handle(self)
+        self._regions: dict[int, MemoryRegion] = {}
+        self._error = ffi.new("char[]", _ERROR_SIZE)
+        self._vm: Any = lib.vk_vm_new(device.encode(), spec.vcpus, self._error, _ERROR_SIZE)
+        if self._vm == ffi.NULL:
+            raise BackendError(self._said())
+
+    def platform(self) -> Platform:
+        """Implement the contract: KVM's own local APICs and I/O APIC, at the recommended addresses."""
+        layout = memory_map(self._spec.arch)
+        return Platform(
+            interrupt_controller=InterruptController(
+                kind="ioapic",
+                regions={
+                    name: (window.base, window.size) for name, window in layout.interrupt_controller.items()
+                },
+                lines=range(lib.vk_vm_lines(self._vm)),
+            ),
+            timer_hz=int(lib.vk_vm_timer_hz(self._vm)),
+            cpu_ids=tuple(range(self._spec.vcpus)),
+            cpu_enable="apic",
+            ports=layout.ports,
+        )
+
+    def map_memory(self, gpa: int, region: MemoryRegion, *, readonly: bool = False) -> None:
+        """Implement the contract."""
+        host = ffi.cast("void *", region.address)
+        result = lib.vk_vm_map(self._vm, gpa, region.size, host, readonly)
+        _check(result, f"map {region.name} at {gpa:#x}")
+        self._regions[gpa] = region
+
+    def unmap_memory(self, gpa: int) -> None:
+        """Implement the contract."""
+        _check(lib.vk_vm_unmap(self._vm, gpa), f"unmap {gpa:#x}")
+        self._regions.pop(gpa, None)
+
+    def written_hook(self) -> int:
+        """Implement the contract: it feeds the dirty log."""
+        return _address(lib.vk_vm_written(self._vm))
+
+    def irq_line(self, line: int) -> int:
+        """Implement the contract."""
+        irq = lib.vk_vm_irq(self._vm, line) if line >= 0 else ffi.NULL
+        if irq == ffi.NULL:
+            raise BackendError(f"kvm has no interrupt line {line}: its I/O APIC has 0 to 23")
+        return _address(irq)
+
+    def add_mmio(self, base: int, size: int, io: int) -> None:
+        """Implement the contract."""
+        result = lib.vk_vm_add_io(self._vm, False, base, size, ffi.cast("struct vd_io *", io))
+        _check(result, f"add the MMIO range at {base:#x}")
+
+    def remove_mmio(self, base: int) -> None:
+        """Implement the contract."""
+        _check(lib.vk_vm_remove_io(self._vm, False, base), f"remove the MMIO range at {base:#x}")
+
+    def add_pio(self, base: int, size: int, io: int) -> None:
+        """Implement the contract."""
+        result = lib.vk_vm_add_io(self._vm, True, base, size, ffi.cast("struct vd_io *", io))
+        _check(result, f"add the port range at {base:#x}")
+
+    def add_doorbell(self, address: int, width: int, value: int | None, fd: int) -> bool:
+        """Implement the contract by ioeventfd; False where the kernel has no more of them."""
+        return bool(lib.vk_vm_add_doorbell(self._vm, address, width, value is not None, value or 0, fd) == 0)
+
+    def set_entry(self, entry: EntryState) -> None:
+        """Implement the contract. Raises BackendError for a register the architecture does not have."""
+        lib.vk_vm_clear_entry(self._vm)
+        for name, value in entry.registers.items():
+            _check(
+                lib.vk_vm_set_entry(self._vm, name.encode(), value),
+                f"set register {name} of {self._spec.arch}",
+            )
+
+    def start(self, on_event: Callable[[VmEvent], None]) -> None:
+        """Implement the contract."""
+        self._on_event = on_event
+        if lib.vk_vm_start(self._vm, lib.vk_py_event, self._handle, self._error, _ERROR_SIZE) < 0:
+            raise BackendError(self._said())
+
+    def pause(self) -> None:
+        """Implement the contract."""
+        lib.vk_vm_pause(self._vm)
+
+    def resume(self) -> None:
+        """Implement the contract."""
+        lib.vk_vm_resume(self._vm)
+
+    def stop(self) -> None:
+        """Implement the contract."""
+        if self._vm != ffi.NULL:
+            lib.vk_vm_stop(self._vm)
+
+    def dirty_log(self, gpa: int, size: int) -> Sequence[int]:
+        """Implement the contract; the first call for a region begins its log and returns all pages."""
+        words = (size // PAGE_SIZE + 63) // 64
+        bitmap = ffi.new("uint64_t[]", max(words, 1))
+        _check(lib.vk_vm_dirty(self._vm, gpa, size, bitmap), f"log {size} bytes at {gpa:#x}")
+        return [
+            64 * index + bit
+            for index in range(words)
+            if bitmap[index]
+            for bit in range(64)
+            if bitmap[index] >> bit & 1
+        ]
+
+    def counters(self) -> Mapping[str, int]:
+        """Implement the contract."""
+        name, value = ffi.new("char[]", 64), ffi.new("uint64_t *")
+        found: dict[str, int] = {}
+        while lib.vk_vm_counter_at(self._vm, len(found), name, len(name), value) == 0:
+            found[ffi.string(name).decode()] = int(value[0])
+        return found
+
+    def close(self) -> None:
+        """Implement the contract."""
+        lib.vk_vm_free(self._vm)
+        self._vm = ffi.NULL
+        self._regions.clear()
+
+    def event(self, reason: int, detail: str) -> None:
+        """Report what ended the vCPUs; called by the extension, on the last one's thread."""
+        if self._on_event is not None:
+            self._on_event(VmEvent(_REASONS[reason - 1], detail))
+
+    def _said(self) -> str:
+        return str(ffi.string(self._error).decode(errors="replace"))
+
+
+def _address(pointer: Any) -> int:
+    return int(ffi.cast("uintptr_t", pointer))
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        raise BackendError(f"kvm cannot {what}: {os.strerror(-result)}")
+
+
+@ffi.def_extern(name="vk_py_event")  # type: ignore[untyped-decorator]
+def _on_event(opaque: Any, reason: int, detail: Any) -> None:
+    ffi.from_handle(opaque).event(reason, ffi.string(detail).decode(errors="replace"))

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Accesses that are not memory, to whoever answers them; doorbells. */
+#include "priv.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+static const struct vk_range *find(const struct vk_ranges *ranges, uint64_t address,
+                                   uint32_t width) {
+    uint32_t low = 0, high = ranges->count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct vk_range *range = &ranges->range[middle];
+        if (address < range->base) {
+            high = middle;
+        } else if (address - range->base >= range->size) {
+            low = middle + 1;
+        } else {
+            return address - range->base + width <= range->size ? range : NULL;
+        }
+    }
+    return NULL;
+}
+
+void vk_io_access(struct vk_vcpu *vcpu, bool port, bool write, uint64_t address, uint32_t width,
+                  void *data) {
+    struct vk_vm *vm = vcpu->vm;
+
+    vk_tally(vcpu, port ? VK_COUNT_PORT : VK_COUNT_MMIO);
+    vcpu->trace[vcpu->traced++ % VK_TRACE] =
+        (struct vk_access){address, (uint8_t)width, port, write};
+    if (port && vk_arch_port(vcpu, write, (uint16_t)address, width, data)) {
+        return;
+    }
+    const struct vk_range *range = find(port ? &vm->port : &vm->mmio, address, width);
+    bool regular = width == 1 || width == 2 || width == 4 || width == 8;
+    if (!range || !regular) {
+        vk_tally(vcpu, port ? VK_COUNT_UNASSIGNED_PORT : VK_COUNT_UNASSIGNED_MMIO);
+        if (!write) {
+            memset(data, 0xFF, width);
+        }
+        return;
+    }
+    const struct vd_io *io = range->io;
+    uint64_t value = 0; /* hosts of KVM are little-endian */
+    if (write) {
+        memcpy(&value, data, width);
+        io->write(io->opaque, address - range->base, width, value);
+    } else {
+        value = io->read(io->opaque, address - range->base, width);
+        memcpy(data, &value, width);
+    }
+}
+
+static int insert(struct vk_ranges *ranges, uint64_t base, uint64_t size, const struct vd_io *io) {
+    uint32_t at = 0;
+
+    while (at < ranges->count && ranges->range[at].base < base) {
+        at++;
+    }
+    if (at > 0 && base - ranges->range[at - 1].base < ranges->range[at - 1].size) {
+        return -EEXIST;
+    }
+    if (at < ranges->count && ranges->range[at].base - base < size) {
+        return -EEXIST;
+    }
+    if (ranges->count == VK_RANGES_MAX) {
+        return -ENOSPC;
+    }
+    memmove(&ranges->range[at + 1], &ranges->range[at],
+            (ranges->count - at) * sizeof ranges->range[0]);
+    ranges->range[at] = (struct vk_range){base, size, io};
+    ranges->count++;
+    return 0;
+}
+
+static int erase(struct vk_ranges *ranges, uint64_t base) {
+    for (uint32_t at = 0; at < ranges->count; at++) {
+        if (ranges->range[at].base == base) {
+            ranges->count--;
+            memmove(&ranges->range[at], &ranges->range[at + 1],
+                    (ranges->count - at) * sizeof ranges->range[0]);
+            return 0;
+        }
+    }
+    return -ENOENT;
+}
+
+/* Takes the vCPUs out of the guest; returns whether to let them in again. */
+static bool quiet(struct vk_vm *vm) {
+    bool running = atomic_load(&vm->want) == VK_WANT_RUN;
+
+    if (running) {
+        vk_vm_pause(vm);
+    }
+    return running;
+}
+
+int vk_vm_add_io(struct vk_vm *vm, bool port, uint64_t base, uint64_t size,
+                 const struct vd_io *io) {
+    if (size == 0 || base + size < base || (port && base + size > 0x10000)) {
+        return -EINVAL;
+    }
+    bool running = quiet(vm);
+    int result = insert(port ? &vm->port : &vm->mmio, base, size, io);
+    if (running) {
+        vk_vm_resume(vm);
+    }
+    return result;
+}
+
+int vk_vm_remove_io(struct vk_vm *vm, bool port, uint64_t base) {
+    bool running = quiet(vm);
+    int result = erase(port ? &vm->port : &vm->mmio, base);
+
+    if (running) {
+        vk_vm_resume(vm);
+    }
+    return result;
+}
+
+static int install(struct vk_vm *vm, const struct vk_doorbell *bell) {
+    struct kvm_ioeventfd request = {
+        .datamatch = bell->value,
+        .addr = bell->address,
+        .len = bell->width,
+        .fd = bell->fd,
+        .flags = bell->match ? KVM_IOEVENTFD_FLAG_DATAMATCH : 0u,
+    };
+    return ioctl(vm->fd, KVM_IOEVENTFD, &request) < 0 ? -errno : 0;
+}
+
+int vk_doorbells_install(struct vk_vm *vm) {
+    for (uint32_t i = 0; i < vm->doorbells; i++) {
+        int result = install(vm, &vm->doorbell[i]);
+        if (result) {
+            return result;
+        }
+    }
+    return 0;
+}
+
+int vk_vm_add_doorbell(struct vk_vm *vm, uint64_t address, uint32_t width, bool match,
+                       uint64_t value, int fd) {
+    if (vm->doorbells == VK_DOORBELLS_MAX) {
+        return -ENOSPC;
+    }
+    struct vk_doorbell bell = {address, value, width, match, fd};
+    int result = vm->fd >= 0 ? install(vm, &bell) : 0;
+    if (result == 0) {
+        vm->doorbell[vm->doorbells++] = bell;
+    }
+    return result;
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the files of the KVM backend share. */
+#ifndef VK_PRIV_H
+#define VK_PRIV_H
+
+#include "vk.h"
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#define VK_VCPUS_MAX     64u
+#define VK_MEMORY_MAX    32u
+#define VK_RANGES_MAX    128u
+#define VK_DOORBELLS_MAX 256u
+#define VK_LINES         24u /* pins of KVM's I/O APIC */
+#define VK_PAGE          4096u
+#define VK_DETAIL        512u
+#define VK_TRACE         4u
+#define VK_KICK          SIGUSR1 /* blocked in vCPU threads, but while KVM_RUN executes */
+
+enum vk_want { VK_WANT_PAUSE, VK_WANT_RUN, VK_WANT_STOP };
+
+/* Why a vCPU left the guest. */
+enum vk_count {
+    VK_COUNT_MMIO,
+    VK_COUNT_PORT,
+    VK_COUNT_KICK,
+    VK_COUNT_OTHER,
+    VK_COUNT_UNASSIGNED_MMIO,
+    VK_COUNT_UNASSIGNED_PORT,
+    VK_COUNTS
+};
+
+struct vk_access {
+    uint64_t address;
+    uint8_t width; /* 0: none yet */
+    bool port, write;
+};
+
+struct vk_vcpu {
+    struct vk_vm *vm;
+    uint32_t index;
+    int fd;
+    struct kvm_run *run;
+    pthread_t thread;
+    /* Written by its thread only, read by any. */
+    _Atomic uint64_t counts[VK_COUNTS];
+    struct vk_access trace[VK_TRACE]; /* the last accesses, for a crash report */
+    unsigned traced;
+};
+
+struct vk_memory {
+    uint64_t gpa, size;
+    void *host;
+    bool readonly;
+    bool used;
+    _Atomic uint64_t *dirty; /* a bit a page; NULL: not logged */
+};
+
+struct vk_range {
+    uint64_t base, size;
+    const struct vd_io *io;
+};
+
+struct vk_ranges {
+    uint32_t count;
+    struct vk_range range[VK_RANGES_MAX]; /* ascending */
+};
+
+struct vk_doorbell {
+    uint64_t address, value;
+    uint32_t width;
+    bool match;
+    int fd;
+};
+
+struct vk_line {
+    struct vd_irq irq;
+    struct vk_vm *vm;
+    uint32_t number;
+    bool level;
+};
+
+/* The architecture's part of the entry state. */
+struct vk_entry;
+
+struct vk_vm {
+    uint32_t vcpus;
+    int kvm;
+    int fd;    /* of the kernel's VM; -1: none */
+    bool used; /* vCPUs have run: the next start needs a fresh one */
+    size_t run_size;
+    struct vk_vcpu vcpu[VK_VCPUS_MAX];
+    struct vk_memory memory[VK_MEMORY_MAX];
+    struct vk_ranges mmio, port; /* change only while no vCPU runs */
+    struct vk_doorbell doorbell[VK_DOORBELLS_MAX];
+    uint32_t doorbells;
+    struct vd_written written;
+    struct vk_entry *entry;
+    uint64_t timer_hz;
+    unsigned rtc_index;
+
+    /* Guards fd and levels against irq lines, which any thread may set. */
+    pthread_mutex_t irq_lock;
+    struct vk_line line[VK_LINES];
+    _Atomic uint64_t interrupts;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    _Atomic int want; /* enum vk_want; written under lock */
+    unsigned inside;  /* vCPU threads that may execute guest code */
+    unsigned alive;
+    unsigned threads;    /* to join */
+    enum vk_exit reason; /* what on_event is going to say */
+    char detail[VK_DETAIL];
+    vk_event_fn on_event;
+    void *opaque;
+};
+
+/* vm.c: the kernel's VM, built anew for every start, so that a reset leaves
+ * nothing behind. One line in `error` on failure. */
+int vk_build(struct vk_vm *vm, char *error, size_t size);
+void vk_drop(struct vk_vm *vm);
+int vk_open(const char *device, char *error, size_t size);             /* a descriptor, or -1 */
+int vk_complain(char *error, size_t size, const char *what, int code); /* returns -code */
+
+/* memory.c */
+int vk_memory_install(struct vk_vm *vm);
+void vk_memory_free(struct vk_vm *vm);
+void vk_memory_written(void *opaque, uint64_t gpa, uint64_t len);
+
+/* io.c */
+void vk_io_access(struct vk_vcpu *vcpu, bool port, bool write, uint64_t address, uint32_t width,
+                  void *data);
+int vk_doorbells_install(struct vk_vm *vm);
+
+/* vcpu.c */
+void *vk_vcpu_main(void *vcpu);
+void vk_kick(struct vk_vm *vm);
+int vk_set_run_mask(int vcpu_fd); /* let KVM_RUN end at VK_KICK; -1 and errno */
+/* Ends the run: the first caller's reason counts. */
+void vk_end(struct vk_vm *vm, enum vk_exit reason, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+size_t vk_trace_text(const struct vk_vcpu *vcpu, char *text, size_t size);
+
+static inline void vk_tally(struct vk_vcpu *vcpu, enum vk_count which) {
+    uint64_t now = atomic_load_explicit(&vcpu->counts[which], memory_order_relaxed);
+    atomic_store_explicit(&vcpu->counts[which], now + 1, memory_order_relaxed);
+}
+
+/* The architecture's part, one file family each. */
+struct vk_entry *vk_arch_entry_new(void);
+void vk_arch_entry_clear(struct vk_entry *entry);
+int vk_arch_entry_set(struct vk_entry *entry, const char *name, uint64_t value);
+int vk_arch_vm_init(struct vk_vm *vm, char *error, size_t size);       /* before the vCPUs */
+int vk_arch_vcpu_init(struct vk_vcpu *vcpu, char *error, size_t size); /* in index order */
+int vk_arch_set_line(struct vk_vm *vm, uint32_t line, bool level);
+/* An access to a port of the platform's own; false: it is somebody else's. */
+bool vk_arch_port(struct vk_vcpu *vcpu, bool write, uint16_t port, uint32_t width, uint8_t *data);
+void vk_arch_describe(struct vk_vcpu *vcpu, char *text, size_t size);
+/* CPUID of a vCPU, for KVM_SET_CPUID2; NULL and errno on failure. Caller frees. */
+struct kvm_cpuid2 *vk_cpuid_new(int kvm, uint32_t index, uint32_t vcpus);
+
+#endif
