@@ -46,6 +46,18 @@ def parse_size(text: str | int) -> int:
     return int(match[1]) * _UNITS[match[2].upper()]
 
 
+def parse_arch(name: str) -> Arch:
+    """Return an architecture by its name.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    try:
+        return Arch(name)
+    except ValueError as error:
+        raise ConfigError(f"unknown architecture {name!r}: use one of {', '.join(Arch)}") from error
+
+
 def host_arch() -> Arch:
     """Return the architecture of this host, or x86_64 where the host's is none that a guest can have."""
     try:
@@ -67,8 +79,8 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
 
     Attributes:
         name: for logs and for deriving stable addresses (MAC).
-        arch: guest architecture.
-        memory: guest RAM in bytes, a multiple of 1 MiB.
+        arch: guest architecture, or its name.
+        memory: guest RAM in bytes, or as text such as ``512M``; a multiple of 1 MiB.
         cpus: number of vCPUs, 1 to 254.
         backend: a backend's name, or ``auto``.
         boot: kernel, initrd and command line.
@@ -90,7 +102,9 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     reboot: bool = True
 
     def __post_init__(self) -> None:
-        """Check what a type cannot say."""
+        """Take text where a person writes it, and check what a type cannot say."""
+        msgspec.structs.force_setattr(self, "arch", parse_arch(self.arch))
+        msgspec.structs.force_setattr(self, "memory", parse_size(self.memory))
         if not _NAME.fullmatch(self.name):
             raise ConfigError(f"machine name {self.name!r}: use 1 to 64 letters, digits, '_', '.' or '-'")
         if not 1 <= self.cpus <= MAX_CPUS:
@@ -152,21 +166,13 @@ def build(values: Mapping[str, Any], *, base: Path | None = None) -> MachineConf
     """Make a configuration from plain values, such as those of a file or the command line.
 
     Args:
-        values: fields of :class:`MachineConfig`; ``memory`` may be text, ``arch`` a name.
+        values: fields of :class:`MachineConfig`.
         base: folder that relative paths in ``boot`` and the devices' ``path`` refer to.
 
     Raises:
         ConfigError: a value does not fit.
     """
     fields = dict(values)
-    if "memory" in fields:
-        fields["memory"] = parse_size(fields["memory"])
-    if "arch" in fields:
-        try:
-            fields["arch"] = Arch(fields["arch"])
-        except ValueError as error:
-            known = ", ".join(Arch)
-            raise ConfigError(f"unknown architecture {fields['arch']!r}: use one of {known}") from error
     if base is not None:
         boot = fields.get("boot", BootConfig())
         fields["boot"] = msgspec.structs.replace(

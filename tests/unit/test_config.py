@@ -135,3 +135,9 @@ def test_device_config_mapping_and_struct_agree() -> None:
     _, from_mapping = config.device_config({"type": "dice", "sides": 20}, TYPES)
     _, from_struct = config.device_config(DiceConfig(type="dice", sides=20), TYPES)
     assert from_mapping == from_struct
+
+
+def test_machine_config_from_python_takes_names_and_sizes_as_text() -> None:
+    machine = config.MachineConfig(arch="riscv64", memory="1G")  # type: ignore[arg-type]
+    assert machine.arch is Arch.RISCV64
+    assert machine.memory == 1 << 30
