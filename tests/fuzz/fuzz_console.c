@@ -86,15 +86,6 @@ static void type(uint32_t id, struct fuzz_input keys) {
     rig.used[id] = true;
 }
 
-/* What the loop would call for kicks and for descriptors that are ready. */
-static void pump(void) {
-    fuzz_pump(&rig.console->plane);
-    for (uint32_t id = 0; id < PORTS; id++)
-        if (rig.console->port[id].in_events)
-            console_port_rx(&rig.console->port[id]);
-    fuzz_pump(&rig.console->plane);
-}
-
 static void step(struct fuzz *f, struct fuzz_input *in) {
     uint8_t op = (uint8_t)fuzz_take(in, 1);
     uint32_t id = (uint32_t)fuzz_take(in, 1);
@@ -136,7 +127,7 @@ static void step(struct fuzz *f, struct fuzz_input *in) {
         fuzz_put(f, REG_QueueReset, 1);
         break;
     }
-    pump();
+    fuzz_pump(f->loop);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -147,7 +138,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t options = fuzz_begin(f, data, size, &ops);
     uint64_t mask = options & FUZZ_PLAIN ? VD_FEATURES_COMMON : UINT64_MAX;
     fuzz_bring_up(f, vd_console_device(rig.console), options, mask, QUEUES);
-    pump();
+    fuzz_pump(f->loop);
     while (ops.left)
         step(f, &ops);
     fuzz_put(f, REG_Status, 0);

@@ -77,15 +77,6 @@ static void drain(void) {
     }
 }
 
-/* What the loop would call for descriptors that are ready. */
-static void pump(void) {
-    struct net_pair *pair = &rig.net->pair[0];
-    fuzz_pump(&rig.net->plane);
-    if (pair->in_watched)
-        net_on_in(pair, 0);
-    fuzz_pump(&rig.net->plane);
-}
-
 static void frame_from_host(struct fuzz_input *in) {
     size_t len = (size_t)fuzz_take(in, 2);
     struct fuzz_input start = fuzz_bytes(in, sizeof(struct net_header) + ETH_HEADER + 4);
@@ -119,7 +110,7 @@ static void step(struct fuzz *f, struct fuzz_input *in) {
         fuzz_put(f, REG_QueueReset, 1);
         break;
     }
-    pump();
+    fuzz_pump(f->loop);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -130,7 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t options = fuzz_begin(f, data, size, &ops);
     fuzz_bring_up(f, vd_net_device(rig.net), options, fuzz_take(&ops, 8) | VD_FEATURES_COMMON,
                   QUEUES);
-    pump();
+    fuzz_pump(f->loop);
     while (ops.left)
         step(f, &ops);
     drain();

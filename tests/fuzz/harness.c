@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TURNS 16
-
 void fuzz_check(bool good) {
     if (!good)
         abort();
@@ -150,14 +148,4 @@ void fuzz_bring_up(struct fuzz *f, const struct vd_device *dev, uint8_t options,
         set_up_queue(f, i);
     fuzz_put(f, REG_Status, status |= VD_STATUS_DRIVER_OK);
     fuzz_check(fuzz_get(f, REG_Status) == status);
-}
-
-void fuzz_pump(struct vd_plane *plane) {
-    for (unsigned i = 0; i < TURNS; i++) {
-        bool poked = atomic_exchange(&plane->poked, false);
-        uint64_t kicked = atomic_exchange(&plane->kicked, 0) & plane->usable;
-        if (!kicked && !poked)
-            return;
-        plane->work(plane, kicked, poked);
-    }
 }

@@ -7,8 +7,8 @@
 #define FUZZ_HARNESS_H
 
 #include "mmio.h"
-#include "plane.h"
 #include "vdesktop/host.h"
+#include "vdesktop/loop.h"
 
 /* Guest memory: two regions that touch, a hole, a page that devices only read. */
 #define FUZZ_GPA     0x1000u
@@ -33,7 +33,7 @@ struct fuzz_input {
 struct fuzz {
     struct vd_host host;
     struct vd_mem *mem;
-    struct vd_loop *loop; /* never started: what is called on it runs at once */
+    struct vd_loop *loop; /* see loop.c */
     struct vd_mmio *mmio;
     const struct vd_io *io;
     uint8_t *ram, *second, *rom;
@@ -62,8 +62,8 @@ void fuzz_put64(struct fuzz *f, uint32_t reg, uint64_t value);
 /* What a driver does: features by `options` (of those in `mask`), n queues, DRIVER_OK. */
 void fuzz_bring_up(struct fuzz *f, const struct vd_device *dev, uint8_t options, uint64_t mask,
                    uint32_t n_queues);
-/* Gives the plane its turns, as its loop would. */
-void fuzz_pump(struct vd_plane *plane);
+/* Gives the loop its turns, until it has nothing more to do. */
+void fuzz_pump(struct vd_loop *loop);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

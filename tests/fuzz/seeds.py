@@ -261,6 +261,9 @@ def net() -> dict[str, bytes]:
             guest.chain(RX_QUEUE, [(room, 0x1000, WRITABLE)])
             end = bytes([NET_LINK, 0, NET_LINK, 1, NET_QUEUE_RESET, RX_QUEUE])
             seeds[f"{name}-{layout}"] = guest.input(INDIRECT, start + kicks + end)
+        guest = Guest(packed=packed)
+        guest.chain(RX_QUEUE, [(0, 0x1000, WRITABLE)])
+        seeds[f"broken-with-frames-waiting-{layout}"] = guest.input(INDIRECT, start + kicks + start[8:])
     return seeds
 
 
@@ -301,7 +304,10 @@ def console() -> dict[str, bytes]:
                 guest.chain(queue + 1, [(data, 0x40, READABLE), (data, 0x400, READABLE)])
             layout = "packed" if packed else "split"
             seeds[f"{name}-{layout}"] = guest.input(INDIRECT, kicks + story + kicks)
-    return seeds
+    guest = Guest(packed=False)
+    guest.chain(0, [(0, 0x1000, WRITABLE)])
+    broken = bytes([KICK, 0]) + after["bytes"]
+    return seeds | {"broken-with-keys-waiting": guest.input(INDIRECT | PLAIN, broken)}
 
 
 def console_words() -> list[bytes]:

@@ -183,11 +183,9 @@ static ssize_t read_in(struct console_port *port, const struct vd_chain *chain) 
     }
 }
 
-void console_port_rx(struct console_port *port) {
+static void receive(struct console_port *port) {
     struct vd_plane *plane = &port->console->plane;
     uint16_t index = console_rx_queue(port->id);
-    if (port->in_fd < 0 || !guest_reads(port) || !vd_plane_usable(plane, index))
-        return;
     struct vd_queue *queue = plane->dev.queue[index];
     ssize_t n = 1;
     int turn = 0;
@@ -219,6 +217,18 @@ void console_port_rx(struct console_port *port) {
         hang_up(port, true);
     else if (turn == CHAINS_PER_TURN)
         vd_plane_again(plane, index); /* a regular file has no watch that would come back */
+}
+
+void console_port_rx(struct console_port *port) {
+    const struct vd_plane *plane = &port->console->plane;
+    uint16_t index = console_rx_queue(port->id);
+    if (port->in_fd < 0 || !guest_reads(port))
+        return;
+    if (vd_plane_usable(plane, index))
+        receive(port);
+    /* Bytes that nobody takes would wake the loop for ever. */
+    if (!vd_plane_usable(plane, index))
+        watch_in(port, 0);
 }
 
 static void on_in(void *opaque, uint32_t events) {

@@ -141,12 +141,10 @@ static int read_frame(struct net_pair *pair) {
     return 1;
 }
 
-void net_rx(struct net_pair *pair) {
+static void receive(struct net_pair *pair) {
     struct vd_net *net = pair->net;
     struct vd_plane *plane = &net->plane;
     uint16_t index = rx_queue(pair);
-    if (pair->gone || pair->index >= net->active_pairs || !vd_plane_usable(plane, index))
-        return;
     struct vd_queue *queue = plane->dev.queue[index];
     int result = 1;
     net_watch(pair, true);
@@ -167,6 +165,16 @@ void net_rx(struct net_pair *pair) {
     vd_plane_publish(plane, index);
     if (result == 0 || (result < 0 && result != -EAGAIN))
         net_gone(pair);
+}
+
+void net_rx(struct net_pair *pair) {
+    struct vd_net *net = pair->net;
+    uint16_t index = rx_queue(pair);
+    if (!pair->gone && pair->index < net->active_pairs && vd_plane_usable(&net->plane, index))
+        receive(pair);
+    /* Frames that nobody takes would wake the loop for ever. */
+    if (pair->index >= net->active_pairs || !vd_plane_usable(&net->plane, index))
+        net_watch(pair, false);
 }
 
 void net_on_in(void *opaque, uint32_t events) {
