@@ -9,6 +9,7 @@ import pytest
 from console_rig import Console, pipe
 from guestdriver import DeviceQueue, PackedDriver, SplitDriver
 from net_rig import Card
+from places import RAM, RAM_SIZE, RING, ROM
 
 from vdesktop_core.host import Host
 from vdesktop_core.memory import GuestMemory, MemoryRegion
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
 
 # Programs that tests start do without the sanitizers' runtime that this process may have; test_sanitizers.py.
 os.environ.pop("LD_PRELOAD", None)
-
-RAM = 0x4000_0000
-RAM_SIZE = 0x20_0000
-ROM = 0x1000_0000
-RING = RAM
-TABLE = RAM + 0x1_0000
-DATA = RAM + 0x10_0000
 
 
 @pytest.fixture

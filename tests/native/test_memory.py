@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import RAM, RAM_SIZE, ROM
+from places import RAM, RAM_SIZE, ROM
 
 from vdesktop_core._native import ffi, lib
 from vdesktop_core.errors import GuestMemoryError

@@ -8,8 +8,8 @@ import select
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import RING
 from guestdriver import PackedDriver, Slot, SplitDriver
+from places import RING
 
 from vdesktop_core._native import ffi, lib
 from vdesktop_core.errors import DeviceError

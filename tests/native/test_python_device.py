@@ -9,8 +9,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import DATA, RING, TABLE
 from guestdriver import PackedDriver, Slot, SplitDriver
+from places import DATA, RING, TABLE
 
 from vdesktop_core._native import ffi
 from vdesktop_core.devices.base import DeviceContext

@@ -7,8 +7,8 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import DATA, RING, TABLE
 from guestdriver import INDIRECT, NEXT, DeviceQueue, PackedDriver
+from places import DATA, RING, TABLE
 
 from vdesktop_core._native import lib
 

@@ -7,8 +7,8 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import DATA, RAM, RAM_SIZE, ROM, TABLE
 from guestdriver import INDIRECT, NEXT, WRITE, DeviceQueue, Driver, SplitDriver
+from places import DATA, RAM, RAM_SIZE, ROM, TABLE
 
 from vdesktop_core._native import ffi, lib
 
