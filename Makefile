@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Short names for what scripts/ does. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build test test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-sanitizers fuzz lint format bench guest run docs news clean
+.PHONY: help build test test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-sanitizers rig-kvm fuzz lint format bench guest run docs news clean
 ARCH ?= $(shell uname -m)
 SUITE ?= trixie
 FUZZ_SECONDS ?= 60
@@ -19,6 +19,9 @@ test: ## everything CI runs
 
 test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-sanitizers: ## one layer
 	@scripts/test $(@:test-%=%)
+
+rig-kvm: ## the kvm backend on a real KVM, in a rig of QEMU's emulated SVM
+	@scripts/test rigs
 
 fuzz: ## every fuzz target, FUZZ_SECONDS (60) seconds each
 	@scripts/fuzz $(FUZZ_SECONDS)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""A rig: QEMU's TCG emulates hardware virtualisation, and a kernel in it runs a real KVM.
+
+It sees this host's files over 9p, read-only under a layer of memory: the checkout, the virtual environment
+and the host's Python are there as they are, and nothing that runs in a rig can change them.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rig_image import RigImage, build, with_command
+
+ROOT = Path(__file__).parents[2]
+_ENDED = re.compile(rb"rig: the command ended with (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """One kind of rig.
+
+    Attributes:
+        qemu: the program.
+        options: the machine, with the virtualisation that it emulates.
+        packages: Debian's architecture and kernel package.
+        modules: of the rig's kernel, in order.
+    """
+
+    qemu: str
+    options: tuple[str, ...]
+    packages: tuple[str, str]
+    modules: tuple[str, ...]
+    console: str
+    memory_mib: int = 2048
+
+
+KVM_X86_64 = Rig(
+    qemu="qemu-system-x86_64",
+    # TCG has AMD's virtualisation (SVM) with nested page tables, and not Intel's.
+    # Its XSAVE areas have sizes that Linux warns of when it is itself the guest's guest.
+    options=("-M", "q35", "-cpu", "max,-xsave,-avx,-avx2,-pku"),
+    packages=("amd64", "linux-image-amd64"),
+    modules=(
+        "virtio_pci",
+        "virtio_blk",
+        "virtio_console",
+        "virtio_rng",
+        "9pnet_virtio",
+        "9p",
+        "overlay",
+        "kvm_amd",
+    ),
+    console="ttyS0",
+)
+
+
+def require(rig: Rig) -> RigImage:
+    """Return the rig's image; skip the test where the rig cannot be made, and say why."""
+    for tool in (rig.qemu, "dpkg-deb", "apt-get"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    architecture, kernel = rig.packages
+    return build(architecture, kernel, rig.modules)
+
+
+def run(rig: Rig, image: RigImage, command: list[str], scratch: Path, *, timeout: float) -> str:
+    """Run a command in a rig and return what it said; fail if it failed, or did not end."""
+    initrd = scratch / "initrd"
+    python = Path(sys.executable).parent
+    script = (
+        f"export HOME={shlex.quote(str(Path.home()))} LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1\n"
+        f"export PATH={python}:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        f"cd {shlex.quote(str(ROOT))} && {shlex.join(command)}\n"
+    )
+    with_command(image, script, initrd)
+    words = f"console={rig.console} quiet loglevel=4 panic=-1 mitigations=off"
+    share = "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"
+    arguments = [rig.qemu, "-accel", "tcg,thread=multi", *rig.options, "-smp", "1", "-m", str(rig.memory_mib)]
+    arguments += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"]
+    arguments += ["-kernel", str(image.kernel), "-initrd", str(initrd), "-append", words]
+    arguments += ["-fsdev", share, "-device", "virtio-9p-pci,fsdev=host,mount_tag=host"]
+    arguments += ["-device", "virtio-rng-pci"]
+    log = scratch / "console"
+    with log.open("wb") as out:
+        try:
+            subprocess.run(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the rig did not end in {timeout} s:\n{_text(log)}")
+    ended = _ENDED.search(log.read_bytes())
+    if ended is None:
+        pytest.fail(f"the rig did not run its command:\n{_text(log)}")
+    if ended[1] != b"0":
+        pytest.fail(f"{shlex.join(command)} ended with {ended[1].decode()} in the rig:\n{_text(log)}")
+    return _text(log)
+
+
+def _text(log: Path) -> str:
+    return log.read_bytes().decode("utf-8", "replace").replace("\r", "")[-20000:]
