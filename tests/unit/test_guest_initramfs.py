@@ -104,6 +104,13 @@ def test_resolve_puts_dependencies_first_and_skips_what_is_built_in(tree: Path) 
     assert modules_alias(modules) == "alias virtio:d00000001v* virtio_net\n"
 
 
+def test_modules_dep_loaded_from_the_last_has_no_module_before_what_it_needs() -> None:
+    """As drm's: the helper that is needed directly needs another that is needed directly, too."""
+    depends = {"drm": (), "kms": ("drm",), "shmem": ("drm", "kms"), "gpu": ("kms", "drm", "shmem")}
+    modules = [Module(name, f"{name}.ko", b"", needs, ()) for name, needs in depends.items()]
+    assert modules_dep(modules).splitlines()[-1] == "gpu.ko: shmem.ko kms.ko drm.ko"
+
+
 @pytest.mark.parametrize(
     ("name", "message"), [("absent", "no module absent"), ("lost", "nowhere, which lost needs")]
 )

@@ -119,18 +119,28 @@ def modinfo(data: bytes, name: str) -> dict[str, list[str]]:
 
 
 def modules_dep(modules: list[Module]) -> str:
-    """Return ``modules.dep``: a line for each module, with all that it needs, nearest last."""
+    """Return ``modules.dep``: a line for each module, with all that it needs.
+
+    Loaded from the last to the first, as modprobe does, each finds what it needs.
+
+    Args:
+        modules: in an order they can be loaded in.
+    """
     by_name = {module.name: module for module in modules}
 
-    def needed(module: Module, seen: dict[str, None]) -> dict[str, None]:
+    def needed(module: Module, seen: set[str]) -> set[str]:
         for name in module.depends:
-            if name in by_name and by_name[name].path not in seen:
-                seen[by_name[name].path] = None
+            if name in by_name and name not in seen:
+                seen.add(name)
                 needed(by_name[name], seen)
         return seen
 
-    lines = (" ".join([module.path + ":", *needed(module, {})]) for module in modules)
-    return "".join(line + "\n" for line in lines)
+    def line(module: Module) -> str:
+        names = needed(module, set())
+        paths = [other.path for other in reversed(modules) if other.name in names]
+        return " ".join([module.path + ":", *paths])
+
+    return "".join(line(module) + "\n" for module in modules)
 
 
 def modules_alias(modules: list[Module]) -> str:
