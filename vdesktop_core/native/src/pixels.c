@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT
+ * Pixel memory: shared, of fixed size, freed with its last user. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vdesktop/display.h"
+
+struct vd_pixels {
+    const struct vd_host *host;
+    atomic_uint users;
+    int fd;
+    void *base;
+    uint64_t size;
+};
+
+/* Sealed, so that no process it is handed to can make it shorter under a mapping. */
+static int make(struct vd_pixels *pixels) {
+    pixels->fd = memfd_create("vdesktop-pixels", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (pixels->fd < 0 || ftruncate(pixels->fd, (off_t)pixels->size) ||
+        fcntl(pixels->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+        return -errno;
+    pixels->base = mmap(NULL, pixels->size, PROT_READ | PROT_WRITE, MAP_SHARED, pixels->fd, 0);
+    return pixels->base == MAP_FAILED ? -errno : 0;
+}
+
+struct vd_pixels *vd_pixels_new(const struct vd_host *host, uint64_t size, int *error) {
+    *error = -ENOMEM;
+    struct vd_pixels *pixels = host->alloc(host->opaque, sizeof *pixels);
+    if (!pixels)
+        return NULL;
+    pixels->host = host;
+    pixels->size = size;
+    pixels->base = MAP_FAILED;
+    atomic_init(&pixels->users, 1);
+    *error = make(pixels);
+    if (*error) {
+        vd_pixels_unref(pixels);
+        return NULL;
+    }
+    return pixels;
+}
+
+void vd_pixels_ref(struct vd_pixels *pixels) {
+    atomic_fetch_add_explicit(&pixels->users, 1, memory_order_relaxed);
+}
+
+void vd_pixels_unref(struct vd_pixels *pixels) {
+    if (!pixels || atomic_fetch_sub_explicit(&pixels->users, 1, memory_order_acq_rel) != 1)
+        return;
+    if (pixels->base != MAP_FAILED)
+        munmap(pixels->base, pixels->size);
+    if (pixels->fd >= 0)
+        close(pixels->fd);
+    pixels->host->free(pixels->host->opaque, pixels);
+}
+
+int vd_pixels_fd(const struct vd_pixels *pixels) {
+    return pixels->fd;
+}
+
+void *vd_pixels_base(const struct vd_pixels *pixels) {
+    return pixels->base;
+}
+
+uint64_t vd_pixels_size(const struct vd_pixels *pixels) {
+    return pixels->size;
+}
