@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT
+ * Inside of the gpu plane: gpu.c (the device), gpu_command.c (commands and
+ * replies), gpu_resource.c (resources), gpu_backing.c (guest memory behind them),
+ * gpu_scanout.c (what is shown), gpu_edid.c. All of it runs on the loop's thread,
+ * but for what gpu.c says. */
+#ifndef VD_GPU_PRIVATE_H
+#define VD_GPU_PRIVATE_H
+
+#include "gpu_wire.h"
+#include "lock.h"
+#include "plane.h"
+#include "vdesktop/gpu.h"
+
+#define GPU_BYTES_PER_PIXEL 4u     /* of every format there is */
+#define GPU_SIDE_MAX        16384u /* pixels a side of a resource or framebuffer */
+#define GPU_BUCKETS         256u
+
+/* Guest memory behind a resource: pieces in order, `start` bytes into it. */
+struct gpu_piece {
+    uint64_t start, len;
+    const uint8_t *base;
+};
+struct gpu_backing {
+    struct gpu_piece *pieces; /* NULL: none attached */
+    uint32_t n;
+    uint64_t size, charged;
+};
+
+struct gpu_resource {
+    struct gpu_resource *next;
+    uint32_t id;
+    bool blob;
+    uint32_t width, height, format; /* 2D only; VD_FORMAT_* */
+    struct vd_pixels *pixels;       /* 2D only */
+    uint64_t size;                  /* bytes of content */
+    struct gpu_backing backing;
+    bool has_uuid;
+    uint8_t uuid[16];
+};
+
+/* How a blob's bytes are a picture. */
+struct gpu_framebuffer {
+    uint32_t width, height, stride, format;
+    uint64_t offset;
+};
+
+struct gpu_head {
+    struct vd_scanout *out;
+    uint32_t resource; /* id of what is shown; 0: nothing */
+    struct vd_rect rect;
+    struct gpu_framebuffer framebuffer; /* of a blob */
+    struct vd_pixels *shadow;           /* a blob's pixels of `rect`, as of the last flush */
+    uint32_t width, height;             /* asked for; 0: no monitor. Under gpu->sizes */
+};
+
+struct vd_gpu {
+    struct vd_plane plane; /* first */
+    struct vd_gpu_options options;
+    struct gpu_resource *bucket[GPU_BUCKETS];
+    uint32_t n_resources, n_host_resources;
+    uint64_t memory; /* charged to the guest */
+    struct gpu_head head[VD_GPU_SCANOUTS_MAX];
+    struct vd_cursor cursor; /* scratch */
+    struct vd_lock sizes;
+    /* How often sizes changed: ever, when the event was raised last. Under `sizes`. */
+    uint64_t changes, raised;
+    struct vd_gpu_counters counters; /* atomic */
+};
+
+/* A command, and what to reply. */
+struct gpu_request {
+    struct vd_gpu *gpu;
+    const struct vd_chain *chain;
+    union gpu_command command; /* our own copy */
+    uint32_t reply_len;
+    union gpu_reply reply;
+};
+
+static inline void gpu_count(uint64_t *counter, uint64_t n) {
+    __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+}
+
+/* gpu_command.c */
+void gpu_serve(struct vd_gpu *gpu, uint16_t queue);
+
+/* Handlers return an enum gpu_type: the reply's. */
+uint32_t gpu_get_display_info(struct gpu_request *request);
+uint32_t gpu_get_edid(struct gpu_request *request);
+
+/* gpu_resource.c. Takes memory from the guest's allowance; false: used up. */
+bool gpu_charge(struct vd_gpu *gpu, uint64_t bytes);
+void gpu_release(struct vd_gpu *gpu, uint64_t bytes);
+struct gpu_resource *gpu_find(const struct vd_gpu *gpu, uint32_t id);
+/* VD_FORMAT_* of a format of §5.7.6.8, 0: unknown */
+uint32_t gpu_format(uint32_t wire);
+void gpu_drop_resources(struct vd_gpu *gpu);
+uint32_t gpu_create_2d(struct gpu_request *request);
+uint32_t gpu_create_blob(struct gpu_request *request);
+uint32_t gpu_unref(struct gpu_request *request);
+uint32_t gpu_attach(struct gpu_request *request);
+uint32_t gpu_detach(struct gpu_request *request);
+uint32_t gpu_transfer(struct gpu_request *request);
+uint32_t gpu_assign_uuid(struct gpu_request *request);
+/* Whether rect is inside of width x height and not empty. */
+bool gpu_rect_inside(const struct gpu_rect *rect, uint32_t width, uint32_t height);
+
+/* gpu_backing.c. Reads `entries` entries that follow the first `skip` bytes of the chain. 0, or
+ * an error of enum gpu_type. */
+uint32_t gpu_backing_attach(struct vd_gpu *gpu, struct gpu_backing *backing,
+                            const struct vd_chain *chain, size_t skip, uint32_t entries);
+void gpu_backing_detach(struct vd_gpu *gpu, struct gpu_backing *backing);
+/* Rows of guest memory, `from` bytes into the backing. */
+struct gpu_rows {
+    uint64_t from, from_stride;
+    uint8_t *to;
+    uint64_t to_stride;
+    uint32_t bytes, rows;
+};
+/* false, and nothing copied: the backing ends before the last row does. */
+bool gpu_backing_copy(struct vd_gpu *gpu, const struct gpu_backing *backing,
+                      const struct gpu_rows *rows);
+
+/* gpu_scanout.c */
+uint32_t gpu_set_scanout(struct gpu_request *request);
+uint32_t gpu_set_scanout_blob(struct gpu_request *request);
+uint32_t gpu_flush(struct gpu_request *request);
+uint32_t gpu_cursor(struct gpu_request *request);
+void gpu_blank(struct vd_gpu *gpu, struct gpu_head *head);
+/* The resource is about to go. */
+void gpu_hide_resource(struct vd_gpu *gpu, uint32_t id);
+
+/* gpu_edid.c: a base block (VESA E-EDID 1.4) whose preferred mode is width x height. */
+#define GPU_EDID_SIZE 128
+void gpu_edid(uint8_t edid[GPU_EDID_SIZE], uint32_t width, uint32_t height);
+
+#endif
