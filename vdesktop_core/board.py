@@ -20,6 +20,7 @@ from vdesktop_core.arch.memory_map import SLOT_COUNT, memory_map, ram_banks
 from vdesktop_core.config import device_config
 from vdesktop_core.devices.base import Device, DeviceContext
 from vdesktop_core.devices.console.port import open_console
+from vdesktop_core.display.frontend import Desktop
 from vdesktop_core.errors import ConfigError
 from vdesktop_core.host import Host
 from vdesktop_core.hypervisor import VmSpec
@@ -46,7 +47,7 @@ class Plugins(msgspec.Struct, frozen=True):
 
     hypervisors: Mapping[str, Hypervisor]
     device_types: Mapping[str, DeviceType]
-    behind: Mapping[str, Mapping[str, Any]]  #: ``net``, ``console``, ``disk``
+    behind: Mapping[str, Mapping[str, Any]]  #: ``net``, ``console``, ``disk``, ``display``
 
 
 def place_devices(
@@ -242,6 +243,15 @@ class Board:
             uart=self.uart_layout,
         )
         self.vm.set_entry(self.boot.load(layout, self.vm.platform(), self.memory))
+
+    def desktop(self) -> Desktop:
+        """Return what the devices have for people, in the order of their slots."""
+        devices = [self.devices[index] for index in sorted(self.devices)]
+        return Desktop(
+            machine=self.config.name,
+            screens=tuple(screen for device in devices if (screen := device.screen) is not None),
+            inputs=tuple(sink for device in devices if (sink := device.input_sink) is not None),
+        )
 
     def reset(self) -> None:
         """Bring every slot to its state at power-on. The vCPUs must have stopped."""

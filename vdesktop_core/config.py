@@ -87,6 +87,7 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
         devices: one typed configuration a device, or a mapping with at least ``type``.
         backends: options of backends, by name.
         debug_uart: a console backend's specification for the 16550, or ``none``.
+        display: a display front-end's specification, or ``none``.
         reboot: False: a guest reset ends the run (``--no-reboot``).
     """
 
@@ -99,6 +100,7 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     devices: tuple[DeviceConfig | Mapping[str, Any], ...] = ()
     backends: Mapping[str, Mapping[str, Any]] = {}
     debug_uart: str = "none"
+    display: str = "none"
     reboot: bool = True
 
     def __post_init__(self) -> None:
@@ -125,6 +127,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
         cpus: int | None = None
         backend: str | None = None
         debug_uart: str | None = None
+        display: str | None = None
         reboot: bool | None = None
 
     machine: Machine = msgspec.field(default_factory=Machine)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vdesktop_core.devices.blk.store import DiskFormat
     from vdesktop_core.devices.console.port import ConsoleBackend
     from vdesktop_core.devices.net.port import NetBackend
+    from vdesktop_core.display.frontend import DisplayFrontend
     from vdesktop_core.hypervisor import Hypervisor
 
 PROJECT = "vdesktop"
@@ -52,6 +53,10 @@ class HookSpecs:
     @_spec
     def vdesktop_console_backends(self) -> Sequence[ConsoleBackend]:  # type: ignore[empty-body]
         """What a console port can be connected to: ``--console NAME``."""
+
+    @_spec
+    def vdesktop_displays(self) -> Sequence[DisplayFrontend]:  # type: ignore[empty-body]
+        """What shows a machine's screens: ``--display NAME``."""
 
     @_spec
     def vdesktop_disk_formats(self) -> Sequence[DiskFormat]:  # type: ignore[empty-body]

@@ -19,6 +19,7 @@ import msgspec
 
 from vdesktop_core import selection
 from vdesktop_core.board import Board, Plugins
+from vdesktop_core.display.frontend import Desktop, Display, open_display
 from vdesktop_core.errors import VdesktopError
 from vdesktop_core.hooks import by_name, plugin_manager
 from vdesktop_core.hypervisor import ExitReason, VmEvent
@@ -73,6 +74,7 @@ def installed(manager: pluggy.PluginManager | None = None) -> Plugins:
             "net": by_name(hook.vdesktop_net_backends(), "network"),
             "console": by_name(hook.vdesktop_console_backends(), "console"),
             "disk": by_name(hook.vdesktop_disk_formats(), "disk format"),
+            "display": by_name(hook.vdesktop_displays(), "display"),
         },
     )
 
@@ -98,6 +100,7 @@ class Machine:
         self.state = State.CREATED
         self._plugins = plugins
         self._board: Board | None = None
+        self._display: Display | None = None
         self._ended: asyncio.Future[Result] | None = None
 
     async def run(self) -> Result:
@@ -126,6 +129,9 @@ class Machine:
         self._loop = loop
         board = Board(self.config, plugins, hypervisor, loop.call_soon_threadsafe)
         try:
+            self._display = open_display(
+                self.config.display, plugins.behind.get("display", {}), board.desktop()
+            )
             board.load_guest()
             loop.add_reader(board.event_fd, board.dispatch_events)
             loop.add_reader(board.host.fileno(), board.host.drain_log)
@@ -171,6 +177,11 @@ class Machine:
             self._live().vm.stop()
             self._end(Result(Outcome.STOPPED))
 
+    @property
+    def desktop(self) -> Desktop:
+        """Screens and input devices of the running machine, whatever shows them."""
+        return self._live().desktop()
+
     def counters(self) -> dict[str, dict[str, int]]:
         """Return monotonic counters by device name; the backend's are under ``vm``."""
         return self._live().counters()
@@ -192,6 +203,9 @@ class Machine:
         await self.aclose()
 
     def _forget(self, board: Board) -> None:
+        if self._display is not None:
+            self._display.close()
+            self._display = None
         self._loop.remove_reader(board.event_fd)
         self._loop.remove_reader(board.host.fileno())
         board.host.drain_log()

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @hookimpl
 def vdesktop_device_types() -> Sequence[DeviceType]:
-    """blk, net, console, rng."""
-    from vdesktop_core.devices import blk, console, net, rng
+    """blk, console, gpu, input, net, rng."""
+    from vdesktop_core.devices import blk, console, gpu, net, rng
+    from vdesktop_core.devices import input as input_device
 
-    return [blk.DEVICE_TYPE, console.DEVICE_TYPE, net.DEVICE_TYPE, rng.DEVICE_TYPE]
+    return [module.DEVICE_TYPE for module in (blk, console, gpu, input_device, net, rng)]
 
 
 @hookimpl

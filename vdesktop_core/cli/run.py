@@ -14,7 +14,7 @@ import click
 
 from vdesktop_core import config as configuration
 from vdesktop_core.cli.stats import FORMATS, show
-from vdesktop_core.errors import ConfigError, VdesktopError
+from vdesktop_core.errors import VdesktopError
 from vdesktop_core.logs import LEVELS, set_up
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ class Exit(enum.IntEnum):
     help="Where hvc0 goes. [default: stdio]",
 )
 @click.option("--debug-uart", metavar="stdio|none|…", help="A 16550 for the first messages. [default: none]")
-@click.option("--display", metavar="none", default="none", help="Display front-end. [default: none]")
+@click.option(
+    "--display",
+    metavar="NAME[:…]|none",
+    help="What shows the screen; adds a gpu, keyboard, tablet and touch screen. [default: none]",
+)
 @click.option("--rng/--no-rng", default=True, help="An entropy device. [default: yes]")
 @click.option("--no-reboot", is_flag=True, help="End with status 10 where the guest asks for a reset.")
 @click.option(
@@ -102,7 +106,9 @@ def machine_config(options: Mapping[str, Any]) -> MachineConfig:
         loaded = configuration.load(options["machine"])
         values = {name: getattr(loaded, name) for name in loaded.__struct_fields__}
     given = {
-        k: options[k] for k in ("backend", "arch", "memory", "cpus", "debug_uart") if options[k] is not None
+        k: options[k]
+        for k in ("backend", "arch", "memory", "cpus", "debug_uart", "display")
+        if options[k] is not None
     }
     values |= given
     boot = values.get("boot", configuration.BootConfig())
@@ -114,9 +120,9 @@ def machine_config(options: Mapping[str, Any]) -> MachineConfig:
     )
     if options["no_reboot"]:
         values["reboot"] = False
-    if options["display"] != "none":
-        raise ConfigError(f"no display front-end {options['display']!r} is installed: use --display none")
     values["devices"] = _devices(tuple(values.get("devices", ())), options)
+    if values.get("display", "none") != "none":
+        values["devices"] += _desktop_devices(values["devices"])
     return configuration.build(values)
 
 
@@ -143,6 +149,14 @@ def _devices(devices: Sequence[Any], options: Mapping[str, Any]) -> tuple[Any, .
     if options["rng"] and not kept("rng"):
         devices = [*devices, {"type": "rng"}]
     return tuple(devices)
+
+
+def _desktop_devices(devices: Sequence[Any]) -> tuple[Any, ...]:
+    """Return what a desktop has and these devices lack: a screen, and something to type and point with."""
+    present = {configuration.device_type_name(device) for device in devices}
+    screen = () if "gpu" in present else ({"type": "gpu"},)
+    hands = () if "input" in present else ("keyboard", "tablet", "touch")
+    return (*screen, *({"type": "input", "kind": kind} for kind in hands))
 
 
 async def _run(config: MachineConfig, timeout: float | None, stats: str | None) -> int:

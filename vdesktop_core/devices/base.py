@@ -16,6 +16,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from vdesktop_core.display.input import InputSink
+    from vdesktop_core.display.screen import Screen
     from vdesktop_core.hypervisor import Arch
     from vdesktop_core.memory import GuestMemory
 
@@ -56,6 +58,16 @@ class Device(abc.ABC):
     @abc.abstractmethod
     def native(self) -> int:
         """Address of the device's ``struct vd_device``."""
+
+    @property
+    def screen(self) -> Screen | None:
+        """What display front-ends show of this device, if it is one to look at."""
+        return None
+
+    @property
+    def input_sink(self) -> InputSink | None:
+        """What display front-ends put input events into, if it is one to type or point with."""
+        return None
 
     def on_event(self, kind: int, a: int, b: int) -> None:  # noqa: B027  (an optional hook)
         """Hear of a driver decision (``VD_EVENT_*``), on the control loop."""
