@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: In the order of ``enum vk_exit``, after its NONE.
 _REASONS = (ExitReason.SHUTDOWN, ExitReason.RESET, ExitReason.CRASH, ExitReason.ERROR)
 _ERROR_SIZE = 512
+#: On AMD processors Linux looks for an AGP bridge on 256 PCI buses, twice, before it knows that there is no
+#: PCI: 33 000 exits (``early_gart_iommu_check``).
+_APPEND = ("pci=noearly",)
 
 
 class KvmMachine:
@@ -50,6 +53,7 @@ class KvmMachine:
             cpu_ids=tuple(range(self._spec.vcpus)),
             cpu_enable="apic",
             ports=layout.ports,
+            append=_APPEND,
         )
 
     def map_memory(self, gpa: int, region: MemoryRegion, *, readonly: bool = False) -> None:
