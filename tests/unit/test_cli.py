@@ -162,6 +162,12 @@ def test_info_tables_name_every_backend_and_device() -> None:
         assert word in done.stdout
 
 
+def test_info_of_one_architecture_shows_its_map_only() -> None:
+    done = vdesktop("info", "--json", "--arch", "aarch64")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["memory_maps"]) == {"aarch64"}
+
+
 def test_help_names_every_command() -> None:
     done = vdesktop("--help")
     assert done.returncode == 0
