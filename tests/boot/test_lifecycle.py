@@ -95,7 +95,11 @@ def test_escape_keys_end_a_run_and_restores_the_terminal(arch_image: Image, tmp_
 
 def test_interrupt_key_goes_to_the_guest(arch_image: Image, tmp_path: Path) -> None:
     with running(arch_image, tmp_path) as guest:
-        guest.terminal.send(b"sh -c 'trap \"echo caught\" INT; echo waiting; read line; echo read:$line'\n")
+        # A signal ends `read`, or not, as it comes before or in it.
+        wait = "until read line; do :; done"
+        guest.terminal.send(
+            f"sh -c 'trap \"echo caught\" INT; echo waiting; {wait}; echo read:$line'\n".encode()
+        )
         guest.terminal.expect(r"waiting\r*\n")
         guest.terminal.send(b"\x03")
         guest.terminal.expect(r"caught\r*\n")

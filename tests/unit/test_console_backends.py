@@ -28,7 +28,7 @@ BACKENDS = {backend.name: backend for backend in CONSOLE_BACKENDS}
 PATIENCE = 20.0
 
 CHILD = """
-import os, signal, sys
+import os, signal, sys, time
 from vdesktop_core.devices.console import CONSOLE_BACKENDS
 port = CONSOLE_BACKENDS[0].open("")
 signal.signal(signal.SIGINT, lambda *_: (os.write(1, b"INT"), port.close(), os._exit(0)))
@@ -41,12 +41,13 @@ elif what == "exit":
     sys.exit(3)
 elif what == "escape":
     os.eventfd_write(port.escape_fd, 1)
-    signal.pause()
+    while True:
+        time.sleep(0.01)
 elif what == "crash":
     os.abort()
 else:
-    while True:
-        signal.pause()
+    while True:  # not pause(): a signal just before it would be heard only after the next one
+        time.sleep(0.01)
 """
 
 
