@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show backends, devices and memory maps.")
-@click.option("--arch", type=click.Choice([arch.value for arch in Arch]), multiple=True, help="Only this architecture's map.")
+@click.option(
+    "--arch",
+    type=click.Choice([arch.value for arch in Arch]),
+    multiple=True,
+    help="Only this architecture's map.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(arch: tuple[str, ...], *, as_json: bool) -> None:
     """Show which backends run here (or why not), the installed devices and plugins, and the memory maps."""
