@@ -20,7 +20,6 @@ from vdesktop_core.arch.memory_map import SLOT_COUNT, memory_map, ram_banks
 from vdesktop_core.config import device_config
 from vdesktop_core.devices.base import Device, DeviceContext
 from vdesktop_core.devices.console.port import open_console
-from vdesktop_core.display.frontend import Desktop
 from vdesktop_core.errors import ConfigError
 from vdesktop_core.host import Host
 from vdesktop_core.hypervisor import VmSpec
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from vdesktop_core.arch.memory_map import MemoryMap
     from vdesktop_core.config import MachineConfig
     from vdesktop_core.devices.base import DeviceConfig, DeviceType
+    from vdesktop_core.display.frontend import Desktop
     from vdesktop_core.hypervisor import Hypervisor, VirtualMachine
 
 log = logging.getLogger(__name__)
@@ -246,6 +246,8 @@ class Board:
 
     def desktop(self) -> Desktop:
         """Return what the devices have for people, in the order of their slots."""
+        from vdesktop_core.display.frontend import Desktop
+
         devices = [self.devices[index] for index in sorted(self.devices)]
         return Desktop(
             machine=self.config.name,

@@ -19,7 +19,6 @@ import msgspec
 
 from vdesktop_core import selection
 from vdesktop_core.board import Board, Plugins
-from vdesktop_core.display.frontend import Desktop, Display, open_display
 from vdesktop_core.errors import VdesktopError
 from vdesktop_core.hooks import by_name, plugin_manager
 from vdesktop_core.hypervisor import ExitReason, VmEvent
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     import pluggy
 
     from vdesktop_core.config import MachineConfig
+    from vdesktop_core.display.frontend import Desktop, Display
 
 log = logging.getLogger(__name__)
 
@@ -129,9 +129,10 @@ class Machine:
         self._loop = loop
         board = Board(self.config, plugins, hypervisor, loop.call_soon_threadsafe)
         try:
-            self._display = open_display(
-                self.config.display, plugins.behind.get("display", {}), board.desktop()
-            )
+            if self.config.display != "none":
+                from vdesktop_core.display.frontend import open_display
+
+                self._display = open_display(self.config.display, plugins.behind["display"], board.desktop())
             board.load_guest()
             loop.add_reader(board.event_fd, board.dispatch_events)
             loop.add_reader(board.host.fileno(), board.host.drain_log)

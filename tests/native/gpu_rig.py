@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from vdesktop_core._native import ffi, lib
 from vdesktop_core.devices.base import DeviceContext
-from vdesktop_core.devices.gpu.device import GpuConfig, GpuDevice
+from vdesktop_core.devices.gpu.config import GpuConfig
+from vdesktop_core.devices.gpu.device import GpuDevice
 from vdesktop_core.host import Host
 from vdesktop_core.hypervisor import Arch
 from vdesktop_core.iothread import IoThread

@@ -11,8 +11,8 @@ import pytest
 from gpu_rig import Slot
 
 from vdesktop_core._native import ffi, lib
-from vdesktop_core.devices.input.device import InputConfig, InputDevice
-from vdesktop_core.devices.input.kinds import Kind
+from vdesktop_core.devices.input.config import InputConfig, Kind
+from vdesktop_core.devices.input.device import InputDevice
 from vdesktop_core.display.input import (
     Button,
     Key,

@@ -8,8 +8,9 @@ on a thread of its own, in native code where it has to be fast.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from vdesktop_core.errors import ConfigError
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from vdesktop_core.display.screen import Screen
 
 
-@dataclass(frozen=True, slots=True)
-class Desktop:
+class Desktop(msgspec.Struct, frozen=True):
     """What a machine has for people.
 
     Attributes:

@@ -14,7 +14,6 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdesktop_core.display.screen import read_rgb
 from vdesktop_core.errors import ConfigError
 from vdesktop_core.hooks import hookimpl
 
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 def png(surface: Surface) -> bytes:
     """Return a picture as a PNG file (ISO/IEC 15948): 8 bits a colour, no filters."""
+    from vdesktop_core.display.screen import read_rgb  # not before somebody takes a picture
+
     row = surface.width * 3
     rgb = read_rgb(surface)
     rows = b"".join(b"\0" + rgb[at : at + row] for at in range(0, len(rgb), row))

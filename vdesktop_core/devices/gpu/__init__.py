@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from vdesktop_core.devices.gpu.device import DEVICE_TYPE, GpuConfig
+from vdesktop_core.devices.gpu.config import DEVICE_TYPE, GpuConfig
 
 __all__ = ["DEVICE_TYPE", "GpuConfig"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The gpu: configuration, and the Python face of its data plane."""
+"""The Python face of the gpu's data plane."""
 
 from __future__ import annotations
 
@@ -7,42 +7,14 @@ import os
 from typing import TYPE_CHECKING
 
 from vdesktop_core._native import ffi, lib
-from vdesktop_core.devices.base import Device, DeviceConfig, DeviceContext, DeviceType
+from vdesktop_core.devices.base import Device, DeviceContext
 from vdesktop_core.devices.gpu.scanout import GpuScreen
-from vdesktop_core.errors import ConfigError, DeviceError
+from vdesktop_core.errors import DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Host memory that a guest's pictures may take, in MiB: sixteen of 3840 x 2160 and then some.
-DEFAULT_MEMORY_MIB = 512
-
-
-class GpuConfig(DeviceConfig, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """``[[device]] type = "gpu"``.
-
-    Attributes:
-        width: of the first screen at first, in pixels, 64 to 4095.
-        height: the same.
-        screens: outputs, 1 to 16. All but the first are unplugged until a viewer asks for a size.
-        memory: host memory that the guest's pictures may take, in MiB.
-    """
-
-    type: str = "gpu"
-    width: int = 1024
-    height: int = 768
-    screens: int = 1
-    memory: int = DEFAULT_MEMORY_MIB
-
-    def __post_init__(self) -> None:
-        """Check what a type cannot say."""
-        least, most = lib.VD_GPU_SIZE_MIN, lib.VD_GPU_SIZE_MAX
-        if not (least <= self.width <= most and least <= self.height <= most):
-            raise ConfigError(f"gpu: a screen of {self.width} x {self.height}: give {least} to {most} pixels")
-        if not 1 <= self.screens <= lib.VD_GPU_SCANOUTS_MAX:
-            raise ConfigError(f"gpu: {self.screens} screens: give 1 to {lib.VD_GPU_SCANOUTS_MAX}")
-        if not 1 <= self.memory <= 1 << 20:
-            raise ConfigError(f"gpu: memory = {self.memory}: give 1 to 1048576 MiB")
+    from vdesktop_core.devices.gpu.config import GpuConfig
 
 
 class GpuDevice(Device):
@@ -99,12 +71,3 @@ class GpuDevice(Device):
             self._screen.close()
             lib.vd_gpu_free(self._gpu)
             self._gpu = ffi.NULL
-
-
-DEVICE_TYPE = DeviceType(
-    name="gpu",
-    summary="screens, 2D",
-    virtio_id=lib.VD_GPU_ID,
-    config=GpuConfig,
-    create=GpuDevice,
-)

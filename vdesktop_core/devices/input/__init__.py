@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from vdesktop_core.devices.input.device import DEVICE_TYPE, InputConfig
-from vdesktop_core.devices.input.kinds import Kind
+from vdesktop_core.devices.input.config import DEVICE_TYPE, InputConfig, Kind
 
 __all__ = ["DEVICE_TYPE", "InputConfig", "Kind"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The input device: configuration, and the Python face of its data plane."""
+"""The Python face of the input device's data plane."""
 
 from __future__ import annotations
 
@@ -9,29 +9,19 @@ import os
 from typing import TYPE_CHECKING
 
 from vdesktop_core._native import ffi, lib
-from vdesktop_core.devices.base import Device, DeviceConfig, DeviceContext, DeviceType
+from vdesktop_core.devices.base import Device, DeviceContext
 from vdesktop_core.devices.input.encode import Encoder
-from vdesktop_core.devices.input.kinds import SHAPES, Kind, bitmap
+from vdesktop_core.devices.input.kinds import SHAPES, bitmap
 from vdesktop_core.display.input import Led
 from vdesktop_core.errors import DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from vdesktop_core.devices.input.config import InputConfig
     from vdesktop_core.display.input import InputEvent
 
 _BUS_VIRTUAL = 0x06
-
-
-class InputConfig(DeviceConfig, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """``[[device]] type = "input"``.
-
-    Attributes:
-        kind: keyboard, mouse (relative), tablet (absolute), or touch (ten fingers).
-    """
-
-    type: str = "input"
-    kind: Kind
 
 
 class InputDevice(Device):
@@ -166,12 +156,3 @@ class InputDevice(Device):
             os.eventfd_read(self._status_fd)
         for listener in [*self._listeners]:
             listener(self.leds)
-
-
-DEVICE_TYPE = DeviceType(
-    name="input",
-    summary="a keyboard, mouse, tablet or touch screen",
-    virtio_id=lib.VD_INPUT_ID,
-    config=InputConfig,
-    create=InputDevice,
-)

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vdesktop_core.devices.input import kinds
-from vdesktop_core.devices.input.kinds import EV_ABS, EV_KEY, EV_REL, Kind
+from vdesktop_core.devices.input.config import Kind
+from vdesktop_core.devices.input.kinds import EV_ABS, EV_KEY, EV_REL
 from vdesktop_core.display.input import (
     ABSOLUTE_MAX,
     TOUCH_SLOTS,

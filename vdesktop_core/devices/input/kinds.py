@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import Final
 
+from vdesktop_core.devices.input.config import Kind
 from vdesktop_core.display.input import ABSOLUTE_MAX, TOUCH_SLOTS, Button
 from vdesktop_core.display.keys import EVDEV_BY_CODE
 
@@ -20,15 +20,6 @@ TRACKING_ID_MAX = 65535
 
 _BUTTONS = frozenset(Button)
 _WHEELS = frozenset({REL_WHEEL, REL_HWHEEL, REL_WHEEL_HI_RES, REL_HWHEEL_HI_RES})
-
-
-class Kind(enum.StrEnum):
-    """Kinds of input devices."""
-
-    KEYBOARD = "keyboard"
-    MOUSE = "mouse"
-    TABLET = "tablet"  #: an absolute pointer
-    TOUCH = "touch"
 
 
 @dataclass(frozen=True, slots=True)
