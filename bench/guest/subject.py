@@ -45,7 +45,7 @@ def ours(setting: Setting) -> list[str]:
 
 #: Machine and CPU: those without PCI where QEMU has them, as ours has none.
 _QEMU = {
-    "x86_64": ("-M", "microvm,acpi=on,pcie=off,pit=off,pic=off", "-cpu", "qemu64"),
+    "x86_64": ("-M", "microvm,acpi=on,pcie=off", "-cpu", "qemu64"),
     "aarch64": ("-M", "virt,gic-version=2", "-cpu", "cortex-a72"),
     "riscv64": ("-M", "virt", "-cpu", "rv64"),
 }
