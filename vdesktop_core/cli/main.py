@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 
@@ -34,10 +35,12 @@ class _LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="vdesktop")
 def cli() -> None:
     """A desktop computer of virtio devices, on KVM, Xen or a software CPU."""
+    gc.enable()
 
 
 def main() -> None:
     """Run the command and exit: 0, or 1 with one line that says what happened and what to do."""
+    gc.disable()  # imports make many objects and no garbage; the command itself switches it on again
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.exceptions.Exit as stop:

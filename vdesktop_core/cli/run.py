@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import gc
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,7 +173,11 @@ async def _run(config: MachineConfig, timeout: float | None, stats: str | None) 
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, end, number)
-        await machine.start()
+        gc.disable()  # as in main: start-up time
+        try:
+            await machine.start()
+        finally:
+            gc.enable()
         result: Result | None = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
