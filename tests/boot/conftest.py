@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from guest import ROOT, Equipped, Image, free_port, running
+from guest import Equipped, Image, find_image, free_port, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,13 +20,6 @@ IMAGES = (
     ("aarch64", "bookworm"),
 )
 DISK_BYTES = 16 << 20
-
-
-def find_image(arch: str, suite: str) -> Image:
-    folder = ROOT / ".cache/guests" / f"{arch}-{suite}"
-    if not (folder / "manifest.json").is_file():
-        pytest.skip(f"no guest in {folder}: make guest ARCH={arch} SUITE={suite}")
-    return Image(arch, suite, folder)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from terminal import Terminal
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ class Image:
     @property
     def name(self) -> str:
         return f"{self.arch}-{self.suite}"
+
+
+def find_image(arch: str, suite: str) -> Image:
+    """Return a guest that was built; skip the test where it was not."""
+    folder = ROOT / ".cache/guests" / f"{arch}-{suite}"
+    if not (folder / "manifest.json").is_file():
+        pytest.skip(f"no guest in {folder}: make guest ARCH={arch} SUITE={suite}")
+    return Image(arch, suite, folder)
 
 
 class Guest:

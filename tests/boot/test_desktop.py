@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from conftest import find_image
+from guest import find_image
 
 from vdesktop_core import config as configuration
 from vdesktop_core.devices.console import parse_console

@@ -122,3 +122,13 @@ def test_no_file_names_a_package_registry_or_its_mirror() -> None:
             continue
         wrong += [f"{path.relative_to(ROOT)}: {match[0]}" for match in pattern.finditer(text)]
     assert not wrong
+
+
+def test_tests_import_nothing_from_a_conftest() -> None:
+    """Several folders have one, and which of them is meant depends on which folders are run together."""
+    guilty = [
+        path.relative_to(ROOT)
+        for path in (ROOT / "tests").rglob("*.py")
+        if re.search(r"^(from|import) conftest\b", path.read_text(), re.MULTILINE)
+    ]
+    assert not guilty
