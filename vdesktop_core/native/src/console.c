@@ -132,7 +132,7 @@ struct vd_console *vd_console_new(const struct vd_host *host, struct vd_mem *mem
     dev->ops = &console_ops;
     dev->virtio_id = CONSOLE_DEVICE_ID;
     dev->offered = VD_PLANE_FEATURES | CONSOLE_F_SIZE | CONSOLE_F_EMERG_WRITE;
-    /* One port needs no control queues, and Linux before 6.15 takes the size in a
+    /* One port needs no control queues, and many Linux kernels take the size in a
      * control message the wrong way round, but not the one in config space. */
     if (max_ports > 1)
         dev->offered |= CONSOLE_F_MULTIPORT;
