@@ -253,6 +253,8 @@ class Board:
             machine=self.config.name,
             screens=tuple(screen for device in devices if (screen := device.screen) is not None),
             inputs=tuple(sink for device in devices if (sink := device.input_sink) is not None),
+            clipboards=tuple(board for device in devices if (board := device.clipboard) is not None),
+            file_drops=tuple(drop for device in devices if (drop := device.file_drop) is not None),
         )
 
     def reset(self) -> None:

@@ -16,6 +16,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from vdesktop_core.display.clipboard import Clipboard
+    from vdesktop_core.display.files import FileDrop
     from vdesktop_core.display.input import InputSink
     from vdesktop_core.display.screen import Screen
     from vdesktop_core.hypervisor import Arch
@@ -67,6 +69,16 @@ class Device(abc.ABC):
     @property
     def input_sink(self) -> InputSink | None:
         """What display front-ends put input events into, if it is one to type or point with."""
+        return None
+
+    @property
+    def clipboard(self) -> Clipboard | None:
+        """The guest's clipboard, if this device leads to it."""
+        return None
+
+    @property
+    def file_drop(self) -> FileDrop | None:
+        """What takes files into the guest, if this device leads to it."""
         return None
 
     def on_event(self, kind: int, a: int, b: int) -> None:  # noqa: B027  (an optional hook)

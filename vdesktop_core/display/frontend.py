@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from vdesktop_core.display.clipboard import Clipboard
+    from vdesktop_core.display.files import FileDrop
     from vdesktop_core.display.input import InputSink
     from vdesktop_core.display.screen import Screen
 
@@ -29,13 +30,15 @@ class Desktop(msgspec.Struct, frozen=True):
         machine: its name.
         screens: display devices, in the order of the configuration.
         inputs: input devices, in the same order.
-        clipboards: guests' clipboards.
+        clipboards: guests' clipboards; none where the guest's agent has no device to speak through.
+        file_drops: takers of files, in the same way.
     """
 
     machine: str
     screens: Sequence[Screen]
     inputs: Sequence[InputSink]
     clipboards: Sequence[Clipboard] = ()
+    file_drops: Sequence[FileDrop] = ()
 
 
 class Display(Protocol):
