@@ -20,6 +20,7 @@ from vdesktop_core.arch.memory_map import SLOT_COUNT, memory_map, ram_banks
 from vdesktop_core.config import device_config
 from vdesktop_core.devices.base import Device, DeviceContext
 from vdesktop_core.devices.console.port import open_console
+from vdesktop_core.doorbells import Doorbells
 from vdesktop_core.errors import ConfigError
 from vdesktop_core.host import Host
 from vdesktop_core.hypervisor import VmSpec
@@ -162,6 +163,7 @@ class Board:
         recommended = memory_map(self.config.arch)
         available = self.vm.platform().interrupt_controller.lines
         self.layout_slots: list[SlotLayout] = []
+        self.doorbells = Doorbells(self.vm)
         for index, irq in enumerate(self._slot_lines(stack, recommended, available)):
             window = recommended.slot(index)
             slot = MmioSlot(self.host.native, index, irq.native, self.event_fd)
@@ -206,6 +208,8 @@ class Board:
             stack.callback(device.close)
             self.slots[index].attach(device.native)
             stack.callback(self.slots[index].detach)
+            self.doorbells.add(self.slots[index], self.layout_slots[index].base)
+            stack.callback(self.doorbells.remove, self.slots[index])
             self.devices[index] = device
             log.debug("slot %d: %s (%s)", index, name, kind.name)
 

@@ -195,7 +195,17 @@ class VirtualMachine(Protocol):
         """Have the backend signal an eventfd on a matching guest write.
 
         Returns False where the backend cannot (no ``DOORBELL_FD``): then the MMIO
-        handler of that address is called instead, which does the same.
+        handler of that address is called instead, which does the same. In any state
+        of the machine; kept over stop and start. ``fd`` stays the caller's, and
+        open until :meth:`remove_doorbell`.
+        """
+        ...
+
+    def remove_doorbell(self, address: int, width: int, value: int | None, fd: int) -> None:
+        """Take back a doorbell that :meth:`add_doorbell` took; in any state of the machine.
+
+        Raises:
+            BackendError: there is no such doorbell.
         """
         ...
 

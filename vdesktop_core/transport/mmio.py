@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: Size of a slot in bytes, and where the device's config space begins in it.
 SLOT_SIZE: int = lib.VD_MMIO_SIZE
 CONFIG_OFFSET: int = lib.VD_MMIO_CONFIG
+#: Offset of QueueNotify in a slot.
+QUEUE_NOTIFY: int = lib.VD_MMIO_QUEUE_NOTIFY
 
 
 class Access(enum.IntFlag):
@@ -134,6 +136,16 @@ class MmioSlot:
     def detach(self) -> bool:
         """Reset and remove the device; when this returns no vCPU is inside of it. False: it was empty."""
         return bool(lib.vd_mmio_detach(self._mmio) != ffi.NULL)
+
+    def doorbells(self) -> Iterator[tuple[int, int]]:
+        """Yield (queue, eventfd) of the queues of the attached device that an eventfd can kick.
+
+        The descriptors are the device's own: valid until it is closed.
+        """
+        for queue in range(lib.vd_mmio_queues(self._mmio)):
+            fd = lib.vd_mmio_doorbell(self._mmio, queue)
+            if fd >= 0:
+                yield queue, fd
 
     def reset(self) -> None:
         """Reset the slot as a machine reset does: status 0, queues stopped, interrupt low."""

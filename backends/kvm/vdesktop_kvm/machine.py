@@ -97,6 +97,11 @@ class KvmMachine:
         """Implement the contract by ioeventfd; False where the kernel has no more of them."""
         return bool(lib.vk_vm_add_doorbell(self._vm, address, width, value is not None, value or 0, fd) == 0)
 
+    def remove_doorbell(self, address: int, width: int, value: int | None, fd: int) -> None:
+        """Implement the contract."""
+        result = lib.vk_vm_remove_doorbell(self._vm, address, width, value is not None, value or 0, fd)
+        _check(result, f"remove the doorbell at {address:#x}")
+
     def set_entry(self, entry: EntryState) -> None:
         """Implement the contract. Raises BackendError for a register the architecture does not have."""
         lib.vk_vm_clear_entry(self._vm)

@@ -90,6 +90,11 @@ class TcgMachine:
         del address, width, value, fd
         return False
 
+    def remove_doorbell(self, address: int, width: int, value: int | None, fd: int) -> None:
+        """Implement the contract: none was ever taken."""
+        del width, value, fd
+        raise BackendError(f"tcg has no doorbell at {address:#x}")
+
     def set_entry(self, entry: EntryState) -> None:
         """Implement the contract. Raises BackendError for a register the architecture does not have."""
         self._lib.tcg_vm_clear_entry(self._vm)

@@ -14,6 +14,11 @@ static void on_notify(struct vd_device *dev, uint16_t queue) {
     blk_queue_kick(&blk_of(dev)->queues[queue]);
 }
 
+/* The queue's thread reads it, and wakes itself by it. */
+static int on_doorbell(struct vd_device *dev, uint16_t queue) {
+    return blk_of(dev)->queues[queue].kick_fd;
+}
+
 /* §5.2.5.1, §5.2.6.2: write-back needs a driver that can flush. */
 static void decide_cache_mode(struct vd_blk *blk) {
     uint64_t features = blk->dev.driver_features;
@@ -72,6 +77,7 @@ static const struct vd_device_ops ops = {
     .queue_ready = on_queue_ready,
     .queue_reset = on_queue_reset,
     .notify = on_notify,
+    .doorbell = on_doorbell,
     .config_written = on_config_written,
 };
 

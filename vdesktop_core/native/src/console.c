@@ -101,6 +101,7 @@ static const struct vd_device_ops console_ops = {
     .queue_ready = vd_plane_queue_ready,
     .queue_reset = vd_plane_queue_reset,
     .notify = vd_plane_notify,
+    .doorbell = vd_plane_doorbell,
     .config_written = config_written,
 };
 

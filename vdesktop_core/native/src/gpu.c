@@ -104,6 +104,7 @@ static const struct vd_device_ops gpu_ops = {
     .queue_ready = vd_plane_queue_ready,
     .queue_reset = vd_plane_queue_reset,
     .notify = vd_plane_notify,
+    .doorbell = vd_plane_doorbell,
     .config_written = config_written,
 };
 

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+_Static_assert(VD_MMIO_QUEUE_NOTIFY == REG_QueueNotify, "the register table and the header agree");
+
 /* Interrupts */
 
 static void set_isr_locked(struct vd_mmio *m, uint32_t isr) {
@@ -297,6 +299,22 @@ struct vd_device *vd_mmio_detach(struct vd_mmio *m) {
     }
     vd_unlock(&m->lock);
     return dev;
+}
+
+uint32_t vd_mmio_queues(struct vd_mmio *m) {
+    vd_lock(&m->lock, m->host);
+    uint32_t queues = m->dev ? m->dev->n_queues : 0;
+    vd_unlock(&m->lock);
+    return queues;
+}
+
+int vd_mmio_doorbell(struct vd_mmio *m, uint32_t queue) {
+    vd_lock(&m->lock, m->host);
+    struct vd_device *dev = m->dev;
+    bool has = dev && queue < dev->n_queues && dev->ops->doorbell;
+    int fd = has ? dev->ops->doorbell(dev, (uint16_t)queue) : -1;
+    vd_unlock(&m->lock);
+    return fd;
 }
 
 void vd_mmio_reset(struct vd_mmio *m) {

@@ -21,17 +21,29 @@ static void wake(struct vd_plane *plane) {
     (void)!write(plane->kick_fd, &one, sizeof one);
 }
 
+/* Read the flags after the eventfd: a kick in between wakes us once too often, never too
+ * seldom. */
+static void heard(struct vd_plane *plane, uint64_t kicked) {
+    bool poked = atomic_exchange(&plane->poked, false);
+    kicked = (atomic_exchange(&plane->kicked, 0) | kicked) & plane->usable;
+    if (kicked || poked)
+        plane->work(plane, kicked, poked);
+}
+
 static void on_kick(void *opaque, uint32_t events) {
     struct vd_plane *plane = opaque;
     uint64_t count;
     (void)events;
     (void)!read(plane->kick_fd, &count, sizeof count);
-    /* Read the flags after the eventfd: a kick in between wakes us once too often, never too
-     * seldom. */
-    bool poked = atomic_exchange(&plane->poked, false);
-    uint64_t kicked = atomic_exchange(&plane->kicked, 0) & plane->usable;
-    if (kicked || poked)
-        plane->work(plane, kicked, poked);
+    heard(plane, 0);
+}
+
+static void on_bell(void *opaque, uint32_t events) {
+    struct vd_plane_bell *bell = opaque;
+    uint64_t count;
+    (void)events;
+    (void)!read(bell->fd, &count, sizeof count);
+    heard(bell->plane, bell->bit);
 }
 
 int vd_plane_init(struct vd_plane *plane, const struct vd_host *host, struct vd_mem *mem,
@@ -65,6 +77,14 @@ void vd_plane_fini(struct vd_plane *plane) {
         vd_loop_remove(plane->loop, plane->kick_fd);
         close(plane->kick_fd);
         plane->kick_fd = -1;
+    }
+    for (uint16_t i = 0; i < plane->dev.n_queues; i++) {
+        struct vd_plane_bell *bell = &plane->bell[i];
+        if (!bell->bit)
+            continue;
+        vd_loop_remove(plane->loop, bell->fd);
+        close(bell->fd);
+        bell->bit = 0;
     }
     for (uint16_t i = 0; i < plane->dev.n_queues; i++)
         if (plane->dev.queue[i])
@@ -135,12 +155,30 @@ void vd_plane_notify(struct vd_device *dev, uint16_t queue) {
         wake(plane);
 }
 
+int vd_plane_doorbell(struct vd_device *dev, uint16_t queue) {
+    struct vd_plane *plane = dev->opaque;
+    struct vd_plane_bell *bell = &plane->bell[queue];
+    if (bell->bit)
+        return bell->fd;
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return -1;
+    *bell = (struct vd_plane_bell){.plane = plane, .bit = QUEUE_BIT(queue), .fd = fd};
+    if (vd_loop_add(plane->loop, fd, EPOLLIN, on_bell, bell)) {
+        close(fd);
+        bell->bit = 0;
+        return -1;
+    }
+    return fd;
+}
+
 const struct vd_device_ops vd_plane_ops = {
     .driver_ok = vd_plane_driver_ok,
     .reset = vd_plane_reset,
     .queue_ready = vd_plane_queue_ready,
     .queue_reset = vd_plane_queue_reset,
     .notify = vd_plane_notify,
+    .doorbell = vd_plane_doorbell,
 };
 
 void vd_plane_poke(struct vd_plane *plane) {

@@ -15,10 +15,20 @@
     (UINT64_C(1) << VD_F_INDIRECT_DESC | UINT64_C(1) << VD_F_EVENT_IDX |                           \
      UINT64_C(1) << VD_F_RING_PACKED | UINT64_C(1) << VD_F_RING_RESET)
 
+struct vd_plane;
+
+/* A doorbell: one queue's own eventfd; see vd_device_ops.doorbell. */
+struct vd_plane_bell {
+    struct vd_plane *plane;
+    uint64_t bit; /* of the queue; 0: this bell was never asked for */
+    int fd;
+};
+
 struct vd_plane {
     struct vd_device dev;
     struct vd_loop *loop;
     int kick_fd;
+    struct vd_plane_bell bell[VD_QUEUES_MAX];
     _Atomic uint64_t kicked; /* bit i: queue i was kicked since the last wake-up */
     atomic_bool poked;       /* something other than a queue wants the loop's attention */
     /* The loop's thread only: */
@@ -49,6 +59,7 @@ void vd_plane_reset(struct vd_device *dev);
 void vd_plane_queue_ready(struct vd_device *dev, uint16_t queue);
 void vd_plane_queue_reset(struct vd_device *dev, uint16_t queue);
 void vd_plane_notify(struct vd_device *dev, uint16_t queue);
+int vd_plane_doorbell(struct vd_device *dev, uint16_t queue);
 
 void vd_plane_poke(struct vd_plane *plane); /* any thread */
 /* Come back to this queue after everybody else had a turn. */

@@ -173,11 +173,44 @@ class AccessConformance(Base):
             stack.callback(os.close, bell)
             rings = guest.vm.add_doorbell(slot + 0x50, 4, value, bell)
             assert rings or Capability.DOORBELL_FD not in backend.probe().capabilities
-            guest.run([write(slot + 0x50, 3, 4), write(slot + 0x50, 4, 4), write(slot + 0x54, 3, 4)])
-            written = [access.value for access in device.accesses if access.offset == 0x50]
+            knocks = [write(slot + 0x50, 3, 4), write(slot + 0x50, 4, 4), write(slot + 0x54, 3, 4)]
+
+            def knock() -> list[int | None]:
+                """Return what reached the device instead of the doorbell."""
+                device.accesses.clear()
+                guest.run(knocks)
+                assert Access(0x54, 4, 3) in device.accesses
+                return [access.value for access in device.accesses if access.offset == 0x50]
+
             if not rings:
-                assert written == [3, 4]
-            else:
+                assert knock() == [3, 4]
+                return
+            for _ in range(2):  # doorbells outlive a stop
+                assert knock() == ([] if value is None else [4])
                 assert os.eventfd_read(bell) == (2 if value is None else 1)
-                assert written == ([] if value is None else [4])
-        assert Access(0x54, 4, 3) in device.accesses
+            guest.vm.remove_doorbell(slot + 0x50, 4, value, bell)
+            assert knock() == [3, 4]
+            with pytest.raises(BackendError):
+                guest.vm.remove_doorbell(slot + 0x50, 4, value, bell)
+
+    def test_doorbell_is_added_and_removed_while_the_guest_runs(
+        self, guest: Guest, backend: Hypervisor, slot: int
+    ) -> None:
+        if Capability.DOORBELL_FD not in backend.probe().capabilities:
+            assert not guest.vm.add_doorbell(slot + 0x50, 4, 1, 0)
+            return
+        device = guest.device(slot)
+        bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        go, gone = guest.data, guest.data + 8
+        guest.start(
+            [until(go, 1), write(slot + 0x50, 1, 4, times=100), until(gone, 1), write(slot + 0x50, 1, 4)]
+        )
+        assert guest.vm.add_doorbell(slot + 0x50, 4, 1, bell)
+        guest.poke(go, 1)
+        guest.reached(1)
+        assert (os.eventfd_read(bell), device.accesses) == (100, [])
+        guest.vm.remove_doorbell(slot + 0x50, 4, 1, bell)
+        guest.poke(gone, 1)
+        guest.reached(3)
+        assert device.accesses == [Access(0x50, 4, 1)]
+        os.close(bell)

@@ -122,20 +122,24 @@ int vk_vm_remove_io(struct vk_vm *vm, bool port, uint64_t base) {
     return result;
 }
 
-static int install(struct vk_vm *vm, const struct vk_doorbell *bell) {
+static int install(struct vk_vm *vm, const struct vk_doorbell *bell, bool present) {
     struct kvm_ioeventfd request = {
         .datamatch = bell->value,
         .addr = bell->address,
         .len = bell->width,
         .fd = bell->fd,
-        .flags = bell->match ? KVM_IOEVENTFD_FLAG_DATAMATCH : 0u,
+        .flags = (bell->match ? KVM_IOEVENTFD_FLAG_DATAMATCH : 0u) |
+                 (present ? 0u : KVM_IOEVENTFD_FLAG_DEASSIGN),
     };
+    if (vm->fd < 0) {
+        return 0; /* the next start installs it */
+    }
     return ioctl(vm->fd, KVM_IOEVENTFD, &request) < 0 ? -errno : 0;
 }
 
 int vk_doorbells_install(struct vk_vm *vm) {
     for (uint32_t i = 0; i < vm->doorbells; i++) {
-        int result = install(vm, &vm->doorbell[i]);
+        int result = install(vm, &vm->doorbell[i], true);
         if (result) {
             return result;
         }
@@ -149,9 +153,23 @@ int vk_vm_add_doorbell(struct vk_vm *vm, uint64_t address, uint32_t width, bool 
         return -ENOSPC;
     }
     struct vk_doorbell bell = {address, value, width, match, fd};
-    int result = vm->fd >= 0 ? install(vm, &bell) : 0;
+    int result = install(vm, &bell, true);
     if (result == 0) {
         vm->doorbell[vm->doorbells++] = bell;
     }
     return result;
+}
+
+int vk_vm_remove_doorbell(struct vk_vm *vm, uint64_t address, uint32_t width, bool match,
+                          uint64_t value, int fd) {
+    for (uint32_t i = 0; i < vm->doorbells; i++) {
+        struct vk_doorbell *bell = &vm->doorbell[i];
+        if (bell->address == address && bell->width == width && bell->match == match &&
+            bell->value == value && bell->fd == fd) {
+            int result = install(vm, bell, false);
+            *bell = vm->doorbell[--vm->doorbells];
+            return result;
+        }
+    }
+    return -ENOENT;
 }

@@ -29,6 +29,8 @@ int vk_vm_add_io(struct vk_vm *vm, bool port, uint64_t base, uint64_t size, cons
 int vk_vm_remove_io(struct vk_vm *vm, bool port, uint64_t base);
 int vk_vm_add_doorbell(struct vk_vm *vm, uint64_t address, uint32_t width, bool match,
                        uint64_t value, int fd);
+int vk_vm_remove_doorbell(struct vk_vm *vm, uint64_t address, uint32_t width, bool match,
+                          uint64_t value, int fd);
 
 struct vd_irq *vk_vm_irq(struct vk_vm *vm, uint32_t line); /* NULL: no such line */
 uint32_t vk_vm_lines(struct vk_vm *vm);                    /* the number after the last line's */

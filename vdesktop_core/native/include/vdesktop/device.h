@@ -53,6 +53,11 @@ struct vd_device_ops {
     /* The driver kicked a queue that is ready, after DRIVER_OK. Not under the
      * lock: on any vCPU thread, several at once; must not block. */
     void (*notify)(struct vd_device *dev, uint16_t queue);
+    /* An eventfd, the device's own until it is freed, whose signal is a kick of this
+     * queue, heard on the device's thread: what a backend signals without leaving
+     * the kernel. Nobody checks such a kick: the device must bear one at any time, of
+     * a queue that is not ready, too. -1: this queue has none. */
+    int (*doorbell)(struct vd_device *dev, uint16_t queue);
     /* The driver changed config bytes [offset, offset+len), already stored. */
     void (*config_written)(struct vd_device *dev, uint32_t offset, uint32_t len);
 };
@@ -78,7 +83,7 @@ struct vd_device {
     const struct vd_host *host;
     struct vd_transport *transport; /* set when attached */
     char name[32];
-    /* Counters every device has; a plane keeps its own beside them. */
+    /* Counters every device has; a plane keeps its own beside them. Doorbells are no n_kicks. */
     uint64_t n_kicks, n_interrupts, n_config_writes, n_resets, n_protocol_errors;
 };
 

@@ -59,6 +59,13 @@ int vd_mmio_attach(struct vd_mmio *mmio, struct vd_device *dev);
 /* Resets the device, then leaves the slot empty: when this returns, no vCPU is
  * inside an operation of the device. Returns it, or NULL if there was none. */
 struct vd_device *vd_mmio_detach(struct vd_mmio *mmio);
+/* How many queues the device in the slot has; 0: the slot is empty. */
+uint32_t vd_mmio_queues(struct vd_mmio *mmio);
+/* The eventfd whose signal is a write of `queue` to QueueNotify, or -1: the slot is
+ * empty, or this queue has to be kicked by the write. The device's: valid until it is
+ * detached and freed. Control thread. */
+int vd_mmio_doorbell(struct vd_mmio *mmio, uint32_t queue);
+#define VD_MMIO_QUEUE_NOTIFY 0x50 /* offset of QueueNotify, where doorbells go */
 /* Machine reset: status 0, queues stopped, interrupt lowered. */
 void vd_mmio_reset(struct vd_mmio *mmio);
 /* The handler a backend maps at the slot's address. */
