@@ -189,6 +189,11 @@ class PythonDevice(Device):
         self._failed = True
         lib.vd_device_failed(self._device, " ".join(reason.split()).encode())
 
+    def protocol_error(self, what: str) -> None:
+        """The driver broke the device's protocol: counted, logged, and stopped until it resets the device."""
+        self._failed = True
+        lib.vd_device_protocol_error(self._device, " ".join(what.split()).encode())
+
     # The machine's side.
 
     @property
