@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import pluggy
 
+from vdesktop_core.entry_points import entry_points
 from vdesktop_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,10 +69,16 @@ class Named:
 
 
 def plugin_manager() -> pluggy.PluginManager:
-    """Return a plugin manager with every installed plugin loaded."""
+    """Return a plugin manager with every installed plugin loaded.
+
+    Raises:
+        ConfigError: one cannot be imported.
+    """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(HookSpecs)
-    manager.load_setuptools_entrypoints(PROJECT)
+    for entry in entry_points(PROJECT):
+        if manager.get_plugin(entry.name) is None:
+            manager.register(entry.load(), name=entry.name)
     return manager
 
 

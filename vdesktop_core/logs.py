@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from typing import Any
@@ -28,6 +27,12 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__()
+        from json import dumps  # by those who want it: start-up time
+
+        self._encode = dumps
+
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
             "time": record.created,
@@ -39,7 +44,7 @@ class _Json(logging.Formatter):
             entry["device"] = record.device
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry)
+        return self._encode(entry)
 
 
 class _TerminalHandler(logging.StreamHandler[Any]):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from typing import TYPE_CHECKING, Self
@@ -11,9 +12,11 @@ from vdesktop_core._native import ffi, lib
 from vdesktop_core.errors import GuestMemoryError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 PAGE_SIZE = 4096
+_CHUNK = 1 << 20
 
 
 class MemoryRegion:
@@ -46,6 +49,13 @@ class MemoryRegion:
         #: Host virtual address of the first byte.
         self.address = int(ffi.cast("uintptr_t", self._buffer))
         self.view = memoryview(self._map)
+
+    def clear(self, offset: int, size: int) -> None:
+        """Fill a range with zeros, without taking memory for pages that were never touched."""
+        for start, end, filled in _extents(self.fd, offset, size):
+            for at in range(start, end if filled else start, _CHUNK):
+                piece = min(_CHUNK, end - at)
+                self.view[at : at + piece] = bytes(piece)
 
     def close(self) -> None:
         """Unmap and close. Idempotent. No C structure may point here any more."""
@@ -111,6 +121,8 @@ class GuestMemory:
     def write_from(self, gpa: int, fd: int, offset: int, size: int) -> int:
         """Copy bytes from a file, in the kernel; return how many there were: fewer at its end.
 
+        Holes of the file cost nothing where the memory was never touched.
+
         Raises:
             GuestMemoryError: the destination is not wholly writable memory of one region.
             OSError: the file cannot be read.
@@ -118,11 +130,15 @@ class GuestMemory:
         base = next((b for b, r in self.regions.items() if b <= gpa and gpa + size <= b + r.size), None)
         if base is None or lib.vd_mem_ptr(self._mem, gpa, size, True) == ffi.NULL:
             raise GuestMemoryError(f"guest-physical range {gpa:#x}+{size:#x} is not writable memory")
-        target = self.regions[base].fd
-        os.lseek(target, gpa - base, os.SEEK_SET)
+        region = self.regions[base]
         done = 0
-        while done < size and (count := os.sendfile(target, fd, offset + done, size - done)):
-            done += count
+        for start, end, filled in _extents(fd, offset, size):
+            place = gpa - base + start - offset
+            if filled:
+                done += _copy(region.fd, place, fd, start, end - start)
+            else:
+                region.clear(place, end - start)
+                done += end - start
         lib.vd_mem_written(self._mem, gpa, size)
         return done
 
@@ -142,3 +158,31 @@ class GuestMemory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _extents(fd: int, offset: int, size: int) -> Iterator[tuple[int, int, bool]]:
+    """Divide a range of a file, as far as there is one, into (start, end, whether it is more than a hole)."""
+    end = min(offset + size, os.fstat(fd).st_size)
+    while offset < end:
+        try:
+            data = min(os.lseek(fd, offset, os.SEEK_DATA), end)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # that is: no data from here on
+                raise
+            data = end
+        if data > offset:
+            yield offset, data, False
+        if data < end:
+            offset = min(os.lseek(fd, data, os.SEEK_HOLE), end)
+            yield data, offset, True
+        else:
+            offset = end
+
+
+def _copy(target: int, place: int, fd: int, offset: int, size: int) -> int:
+    """Copy between files; return how many bytes there were."""
+    os.lseek(target, place, os.SEEK_SET)
+    done = 0
+    while done < size and (count := os.sendfile(target, fd, offset + done, size - done)):
+        done += count
+    return done

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from places import RAM, RAM_SIZE, ROM
 
@@ -115,6 +117,28 @@ def test_write_from_file_copies_and_says_how_much(tmp_path):
         assert written == [(0x10100, 0x1000)]
         assert memory.write_from(0x10000, file.fileno(), 0x1FF0, 0x100) == 0x10
         memory.on_written(0)
+
+
+def test_write_from_sparse_file_takes_no_memory_and_clears_what_was_there(tmp_path):
+    path = tmp_path / "data"
+    with path.open("wb") as file:
+        file.write(b"head")
+        file.truncate(0x40_0000)
+        file.seek(0x20_0000 + 5)
+        file.write(b"middle")
+    expected = path.read_bytes()
+    region = MemoryRegion("ram", 0x80_0000)
+    with Host() as host, GuestMemory(host.native) as memory, path.open("rb") as file:
+        memory.add(0, region)
+        assert memory.write_from(0, file.fileno(), 0, 0x40_0000) == 0x40_0000
+        assert os.fstat(region.fd).st_blocks * 512 < 0x10_0000  # the holes took nothing
+        assert memory.read(0, 0x40_0000) == expected
+        memory.write(0, b"x" * 0x80_0000)
+        assert memory.write_from(0x123, file.fileno(), 1, 0x30_0000) == 0x30_0000
+        assert memory.read(0x123, 0x30_0000) == expected[1 : 1 + 0x30_0000]
+        assert memory.read(0, 0x123) == b"x" * 0x123
+        assert memory.read(0x123 + 0x30_0000, 0x1000) == b"x" * 0x1000
+        assert memory.write_from(0x1000, file.fileno(), 0x3F_FF00, 0x1000) == 0x100  # ends in a hole
 
 
 def test_write_from_file_beyond_a_region_writes_nothing(tmp_path):

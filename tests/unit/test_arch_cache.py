@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from arch_support import noise, packed
 
-from vdesktop_core.arch.image import cache
+from vdesktop_core.arch.image import cache, cache_index, compression
 from vdesktop_core.arch.image.files import ImageFile
 from vdesktop_core.errors import BootError
 
@@ -43,7 +43,7 @@ def _forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     def decompress(*_: object) -> object:
         raise AssertionError("unpacked again")
 
-    monkeypatch.setattr(cache, "decompress", decompress)
+    monkeypatch.setattr(compression, "decompress", decompress)
 
 
 def test_cache_second_time_does_not_unpack(
@@ -54,6 +54,92 @@ def test_cache_second_time_does_not_unpack(
     _forbid(monkeypatch)
     assert _unpacked(source) == _DATA
     assert [path.stat().st_mode & 0o777 for path in directory.iterdir()] == [0o600]
+
+
+def _linked(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unpack a file and have the cache remember it, as if it had been there for a while."""
+    monkeypatch.setattr(cache_index, "_RACY_NS", 0)
+    assert _unpacked(source) == _DATA
+
+
+def _no_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pieces(*_: object) -> object:
+        raise AssertionError("read the whole file again")
+
+    monkeypatch.setattr(ImageFile, "pieces", pieces)
+
+
+def test_cache_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = _source(tmp_path)
+    _linked(source, monkeypatch)
+    _forbid(monkeypatch)
+    _no_hashing(monkeypatch)
+    assert _unpacked(source) == _DATA
+
+
+def test_cache_fresh_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = _source(tmp_path)
+    assert _unpacked(source) == _DATA
+    _no_hashing(monkeypatch)
+    with pytest.raises(AssertionError, match="read the whole file again"):
+        _unpacked(source)
+
+
+def test_cache_same_size_and_mtime_with_other_contents_is_unpacked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _source(tmp_path, _DATA)
+    _linked(source, monkeypatch)
+    before = source.stat()
+    other = bytes(reversed(_DATA))
+    source.write_bytes(packed(other, "gzip"))
+    assert source.stat().st_size == before.st_size
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert _unpacked(source) == other
+
+
+def test_cache_link_whose_entry_is_gone_is_made_anew(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _source(tmp_path)
+    _linked(source, monkeypatch)
+    for entry in directory.glob("*.image"):
+        entry.unlink()
+    assert _unpacked(source) == _DATA
+    assert len(list(directory.glob("*.image"))) == 1
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../secret", "."])
+def test_cache_link_out_of_the_directory_is_not_followed(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    source = _source(tmp_path)
+    _linked(source, monkeypatch)
+    (link,) = directory.glob("*.link")
+    link.unlink()
+    link.symlink_to(target)
+    assert _unpacked(source) == _DATA
+    assert str(link.readlink()).endswith(".image")
+
+
+def test_cache_links_without_entry_are_removed(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _source(tmp_path)
+    _linked(source, monkeypatch)
+    (link,) = directory.glob("*.link")
+    for entry in directory.glob("*.image"):
+        entry.unlink()
+    _unpacked(_source(tmp_path, b"other" * 99))
+    assert not link.is_symlink()
+
+
+@pytest.mark.parametrize("size", [0x1000, 0x1001, 0x8000 - 1, 0x8000])
+def test_cache_zeros_are_holes(tmp_path: Path, directory: Path, size: int) -> None:
+    data = b"a" + bytes(0x10_0000 - 2) + b"b" + bytes(size)
+    assert _unpacked(_source(tmp_path, data)) == data
+    (entry,) = directory.iterdir()
+    assert entry.stat().st_blocks * 512 < 0x8000
 
 
 def test_cache_changed_file_is_unpacked_anew(tmp_path: Path) -> None:
@@ -141,7 +227,7 @@ def test_cache_wrong_size_word_is_refused(tmp_path: Path, name: str) -> None:
 def test_cache_beyond_its_limit_drops_the_oldest(
     tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "CACHE_LIMIT", 2 * len(_DATA) + 1000)
+    monkeypatch.setattr(cache, "CACHE_LIMIT", 2 * len(_DATA) + 10_000)
     seen: list[str] = []
     for index in range(4):
         _unpacked(_source(tmp_path, bytes([index]) + _DATA))

@@ -5,33 +5,37 @@ Entries are named by the hash of the *compressed* bytes, so that a changed
 kernel never finds an old entry; each carries its size, so that a cut entry is
 made anew; each is on disk before it appears by rename, so that readers,
 concurrent writers and a host that loses power see whole files only. The content
-is not read again to check it: that would take as long as loading it. Without a
-writable cache directory, the image stays in anonymous memory.
+is not read again to check it: that would take as long as loading it. Pages of
+zeros, a fifth of an x86 kernel, are holes of the file. Without a writable cache
+directory, the image stays in anonymous memory.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdesktop_core.arch.image.compression import decompress
+from vdesktop_core.arch.image.cache_index import follow, is_stale, link_path, remember
 from vdesktop_core.arch.image.files import ImageFile
 from vdesktop_core.errors import BootError
 
 if TYPE_CHECKING:
+    import hashlib
     from collections.abc import Iterable
 
 #: All entries together stay below this many bytes; the least recently used go first.
 CACHE_LIMIT = 512 << 20
 
-# magic, size of the image; then the image.
-_HEADER = struct.Struct("<8sQ16x")
-_MAGIC = b"VDIMAGE2"
+#: Holes are made of whole pages.
+_PAGE = 4096
+_ZEROS = bytes(_PAGE)
+# magic, size of the image; then the image, its pages on those of the file.
+_HEADER = struct.Struct("<8sQ4080x")
+_MAGIC = b"VDIMAGE3"
 _SUFFIX = ".image"
 _TEMPORARY = ".new-"
 #: No writer takes this long.
@@ -57,15 +61,29 @@ def unpacked(file: ImageFile, offset: int, size: int, *, size_word: bool = False
     Raises:
         BootError: the data are corrupt, or there is nowhere to put them.
     """
-    digest = hashlib.sha256()
-    for piece in file.pieces(offset, size):
-        digest.update(piece)
     try:
         directory = cache_directory()
     except RuntimeError:  # no home directory
         return _in_memory(file, file.read(offset, size), size_word=size_word)
-    if (found := _lookup(_entry(directory, digest), file.name)) is not None:
+    link = link_path(directory, file, offset, size)
+    if link and (entry := follow(link)) and (found := _lookup(entry, file.name)) is not None:
         return found
+    import hashlib
+
+    digest = hashlib.sha256()
+    for piece in file.pieces(offset, size):
+        digest.update(piece)
+    path = _entry(directory, digest)
+    found = _lookup(path, file.name) or _made(directory, file, offset, size, size_word=size_word)
+    # The same moment before and after: the range did not change while it was read.
+    if link and link == link_path(directory, file, offset, size) and path.exists():
+        remember(link, path)
+    return found
+
+
+def _made(directory: Path, file: ImageFile, offset: int, size: int, *, size_word: bool) -> ImageFile:
+    """Unpack into the cache, or into memory where that is not possible."""
+    import hashlib
     import tempfile
 
     data = file.read(offset, size)
@@ -111,25 +129,30 @@ def _in_memory(file: ImageFile, data: bytes, *, size_word: bool) -> ImageFile:
 
 def _write(fd: int, data: bytes, name: str, *, size_word: bool) -> int:
     """Write an entry; return the image's size."""
-    os.pwrite(fd, bytes(_HEADER.size), 0)
+    from vdesktop_core.arch.image.compression import decompress
+
     length = _append(fd, decompress(data, name))
     if length == 0:
         raise BootError(f"{name}: unpacks to nothing: the file is corrupt")
     if size_word and struct.pack("<I", length & 0xFFFF_FFFF) != data[-4:]:
         (told,) = struct.unpack("<I", data[-4:])
         raise BootError(f"{name}: unpacks to {length} bytes, its size word says {told}: the file is corrupt")
+    os.ftruncate(fd, _HEADER.size + length)
     os.pwrite(fd, _HEADER.pack(_MAGIC, length), 0)
     return length
 
 
 def _append(fd: int, pieces: Iterable[bytes]) -> int:
+    """Write the image behind the header; return its size. Zeros at its end may be missing from the file."""
     length = 0
     for piece in pieces:
         view = memoryview(piece)
         while view:
-            count = os.pwrite(fd, view, _HEADER.size + length)
-            length += count
-            view = view[count:]
+            part = view[: _PAGE - length % _PAGE]
+            if not _ZEROS.startswith(part):
+                part = part[: os.pwrite(fd, part, _HEADER.size + length)]
+            length += len(part)
+            view = view[len(part) :]
     return length
 
 
@@ -165,6 +188,9 @@ def _shrink(directory: Path, keep: Path) -> None:
     entries = []
     for path in directory.iterdir():
         with contextlib.suppress(OSError):
+            if is_stale(path):
+                _remove(path)
+                continue
             info = path.stat()
             if path.suffix == _SUFFIX:
                 entries.append((info.st_mtime_ns, info.st_size, path))

@@ -70,6 +70,10 @@ class ImageFile:
         self._read_into(memoryview(data), offset)
         return bytes(data)
 
+    def stat(self) -> os.stat_result:
+        """Return what the host says of the file that the image is in."""
+        return os.fstat(self._fd)
+
     def head(self, size: int) -> bytes:
         """Return the first ``size`` bytes, or all where there are fewer."""
         return self.read(0, min(size, self.size))
