@@ -26,7 +26,7 @@ from vdesktop_core.host import Host
 from vdesktop_core.hypervisor import VmSpec
 from vdesktop_core.interrupt import IrqLine, SharedLine
 from vdesktop_core.iothread import IoThread
-from vdesktop_core.memory import GuestMemory, MemoryRegion
+from vdesktop_core.memory import GuestMemory
 from vdesktop_core.transport.mmio import MmioSlot
 
 if TYPE_CHECKING:
@@ -150,13 +150,12 @@ class Board:
     def _map_ram(self) -> None:
         self.ram = ram_banks(self.config.arch, self.config.memory)
         for number, bank in enumerate(self.ram):
-            region = MemoryRegion(f"ram{number}", bank.size)
+            region = self.vm.allocate_memory(bank.base, f"ram{number}", bank.size)
             try:
                 self.memory.add(bank.base, region)
             except BaseException:
                 region.close()
                 raise
-            self.vm.map_memory(bank.base, region)
         self.memory.on_written(self.vm.written_hook())
 
     def _make_slots(self, stack: contextlib.ExitStack) -> None:
@@ -262,9 +261,10 @@ class Board:
         )
 
     def reset(self) -> None:
-        """Bring every slot to its state at power-on. The vCPUs must have stopped."""
+        """Bring everything to its state at power-on. The vCPUs must have stopped."""
         for slot in self.slots:
             slot.reset()
+        self.vm.reset()
 
     def dispatch_events(self) -> None:
         """Hand driver decisions to their devices; called when ``event_fd`` is readable."""

@@ -46,6 +46,9 @@ class Capability(enum.StrEnum):
     DIRTY_LOG = "dirty-log"
     PORT_IO = "port-io"  #: x86 port space
     SAVE_RESTORE = "save-restore"
+    #: ``map_memory`` takes memory of the host's. A backend without it has the hypervisor's
+    #: memory only: ``allocate_memory``.
+    HOST_MEMORY = "host-memory"
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -159,15 +162,30 @@ class VirtualMachine(Protocol):
     """One virtual machine of a backend. Methods are called on one control thread only.
 
     Life cycle: *created* -> start -> *running* <-> pause/resume -> stop -> *created*
-    -> close. ``reset`` is stop, then a new ``set_entry``, then start.
+    -> close. A guest's reset is stop, :meth:`reset`, a new ``set_entry``, start.
     """
 
     def platform(self) -> Platform: ...
 
+    def allocate_memory(self, gpa: int, name: str, size: int, *, readonly: bool = False) -> MemoryRegion:
+        """Give the guest new memory, all zero, at a page-aligned address, and return how the host sees it.
+
+        This is where RAM comes from. Whose memory it is depends on the backend: the host's, mapped
+        into the guest, or the hypervisor's, mapped into this process; then ``region.fd`` is -1, no
+        other process can map it, and it may go away: not before :meth:`reset`, :meth:`unmap_memory`
+        or :meth:`close`, before which no virtqueue may be live. The caller closes the region, after
+        the virtual machine.
+
+        Raises:
+            BackendError: the address is taken, or there is not enough memory: nothing was changed.
+        """
+        ...
+
     def map_memory(self, gpa: int, region: MemoryRegion, *, readonly: bool = False) -> None:
         """Map host-shared memory at a page-aligned guest-physical address.
 
-        The guest's code may run from it unless the backend is told otherwise.
+        The guest's code may run from it unless the backend is told otherwise. Raises BackendError
+        without ``HOST_MEMORY``.
         """
         ...
 
@@ -226,6 +244,14 @@ class VirtualMachine(Protocol):
 
     def stop(self) -> None:
         """Return when all vCPU threads have ended; idempotent, legal in any state."""
+        ...
+
+    def reset(self) -> None:
+        """Make a stopped machine as new, but for what its memory holds. No virtqueue is live.
+
+        The core calls it before it loads a guest again. The vCPUs' registers are those of the next
+        :meth:`set_entry`; a guest that was stopped and is started without it also begins there.
+        """
         ...
 
     def dirty_log(self, gpa: int, size: int) -> Sequence[int]:

@@ -12,8 +12,10 @@ from vdesktop_core._native import ffi, lib
 from vdesktop_core.errors import GuestMemoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
+
+    from vdesktop_core.hypervisor import VirtualMachine
 
 PAGE_SIZE = 4096
 _CHUNK = 1 << 20
@@ -44,6 +46,7 @@ class MemoryRegion:
             raise GuestMemoryError(
                 f"cannot map {size >> 20} MiB for {name}: {error}; give the machine less memory"
             ) from error
+        #: For other processes to map; -1: they cannot.
         self.fd = fd
         self._buffer = ffi.from_buffer(self._map, require_writable=True)
         #: Host virtual address of the first byte.
@@ -57,6 +60,14 @@ class MemoryRegion:
                 piece = min(_CHUNK, end - at)
                 self.view[at : at + piece] = bytes(piece)
 
+    def fill(self, place: int, fd: int, offset: int, size: int) -> int:
+        """Copy from a file, in the kernel; return how many bytes there were."""
+        os.lseek(self.fd, place, os.SEEK_SET)
+        done = 0
+        while done < size and (count := os.sendfile(self.fd, fd, offset + done, size - done)):
+            done += count
+        return done
+
     def close(self) -> None:
         """Unmap and close. Idempotent. No C structure may point here any more."""
         if self.fd < 0:
@@ -66,6 +77,57 @@ class MemoryRegion:
         self._map.close()
         os.close(self.fd)
         self.fd = -1
+
+
+class HypervisorRegion(MemoryRegion):
+    """A piece of a hypervisor's memory that a backend mapped into this process.
+
+    Args:
+        name: for messages.
+        size: in bytes.
+        address: host virtual address of the first byte.
+        release: unmaps it; called once.
+    """
+
+    def __init__(self, name: str, size: int, address: int, release: Callable[[], None]) -> None:
+        self.name = name
+        self.size = size
+        self.address = address
+        self.fd = -1
+        self.view = memoryview(ffi.buffer(ffi.cast("char *", address), size)).cast("B")
+        self._release: Callable[[], None] | None = release
+
+    def clear(self, offset: int, size: int) -> None:
+        """Fill a range with zeros."""
+        ffi.memmove(ffi.cast("char *", self.address + offset), bytes(size), size)
+
+    def fill(self, place: int, fd: int, offset: int, size: int) -> int:
+        """Read from a file; return how many bytes there were."""
+        done = 0
+        with self.view[place : place + size] as target:
+            while done < size and (count := os.preadv(fd, [target[done:]], offset + done)):
+                done += count
+        return done
+
+    def close(self) -> None:
+        """Unmap. Idempotent. No C structure may point here any more."""
+        release, self._release = self._release, None
+        if release is not None:
+            self.view.release()
+            release()
+
+
+def allocate_shared(
+    vm: VirtualMachine, gpa: int, name: str, size: int, *, readonly: bool = False
+) -> MemoryRegion:
+    """Implement ``allocate_memory`` for backends that map the host's memory into a guest."""
+    region = MemoryRegion(name, size)
+    try:
+        vm.map_memory(gpa, region, readonly=readonly)
+    except BaseException:
+        region.close()
+        raise
+    return region
 
 
 class GuestMemory:
@@ -135,7 +197,7 @@ class GuestMemory:
         for start, end, filled in _extents(fd, offset, size):
             place = gpa - base + start - offset
             if filled:
-                done += _copy(region.fd, place, fd, start, end - start)
+                done += region.fill(place, fd, start, end - start)
             else:
                 region.clear(place, end - start)
                 done += end - start
@@ -177,12 +239,3 @@ def _extents(fd: int, offset: int, size: int) -> Iterator[tuple[int, int, bool]]
             yield data, offset, True
         else:
             offset = end
-
-
-def _copy(target: int, place: int, fd: int, offset: int, size: int) -> int:
-    """Copy between files; return how many bytes there were."""
-    os.lseek(target, place, os.SEEK_SET)
-    done = 0
-    while done < size and (count := os.sendfile(target, fd, offset + done, size - done)):
-        done += count
-    return done

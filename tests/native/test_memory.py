@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 from places import RAM, RAM_SIZE, ROM
@@ -11,7 +12,10 @@ from places import RAM, RAM_SIZE, ROM
 from vdesktop_core._native import ffi, lib
 from vdesktop_core.errors import GuestMemoryError
 from vdesktop_core.host import Host
-from vdesktop_core.memory import GuestMemory, MemoryRegion
+from vdesktop_core.memory import GuestMemory, HypervisorRegion, MemoryRegion
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BORDER = RAM + RAM_SIZE // 2 + 0x1000
 
@@ -151,3 +155,20 @@ def test_write_from_file_beyond_a_region_writes_nothing(tmp_path):
             with pytest.raises(GuestMemoryError):
                 memory.write_from(gpa, file.fileno(), 0, 0x1000)
         assert memory.read(0x10000, 0x2000) == bytes(0x2000)
+
+
+def test_region_of_a_hypervisor_is_released_once_and_takes_files(tmp_path: Path, memory: GuestMemory) -> None:
+    backing = MemoryRegion("backing", 0x1000)
+    released: list[int] = []
+    region = HypervisorRegion("foreign", 0x1000, backing.address, lambda: released.append(1))
+    memory.add(0x90_0000, region)
+    source = tmp_path / "file"
+    source.write_bytes(b"12345678")
+    with source.open("rb") as file:
+        assert memory.write_from(0x90_0010, file.fileno(), 2, 100) == 6
+    assert bytes(backing.view[0x10:0x18]) == b"345678\0\0"
+    assert region.fd == -1
+    memory.remove(0x90_0000).close()
+    region.close()
+    assert released == [1]
+    backing.close()

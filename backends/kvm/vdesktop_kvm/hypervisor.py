@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 DEVICE = "/dev/kvm"
 #: Above every backend that runs on software.
 PREFERENCE = 100
-CAPABILITIES = frozenset({Capability.SMP, Capability.DOORBELL_FD, Capability.DIRTY_LOG, Capability.PORT_IO})
+CAPABILITIES = frozenset(
+    {
+        Capability.SMP,
+        Capability.DOORBELL_FD,
+        Capability.DIRTY_LOG,
+        Capability.PORT_IO,
+        Capability.HOST_MEMORY,
+    }
+)
 
 
 class KvmHypervisor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vdesktop_core.arch.memory_map import memory_map
 from vdesktop_core.errors import BackendError
 from vdesktop_core.hypervisor import EntryState, ExitReason, InterruptController, Platform, VmEvent, VmSpec
-from vdesktop_core.memory import PAGE_SIZE
+from vdesktop_core.memory import PAGE_SIZE, allocate_shared
 from vdesktop_kvm._kvm import ffi, lib
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ class KvmMachine:
             ports=layout.ports,
             append=_APPEND,
         )
+
+    def allocate_memory(self, gpa: int, name: str, size: int, *, readonly: bool = False) -> MemoryRegion:
+        """Implement the contract by memory that is shared with the host."""
+        return allocate_shared(self, gpa, name, size, readonly=readonly)
 
     def map_memory(self, gpa: int, region: MemoryRegion, *, readonly: bool = False) -> None:
         """Implement the contract."""
@@ -129,6 +133,9 @@ class KvmMachine:
         """Implement the contract."""
         if self._vm != ffi.NULL:
             lib.vk_vm_stop(self._vm)
+
+    def reset(self) -> None:
+        """Implement the contract: a start takes a fresh VM."""
 
     def dirty_log(self, gpa: int, size: int) -> Sequence[int]:
         """Implement the contract; the first call for a region begins its log and returns all pages."""

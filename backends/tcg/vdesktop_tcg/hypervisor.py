@@ -38,7 +38,7 @@ class TcgHypervisor:
             reason="Unicorn 2.1.4",
             architectures=tuple(Arch),
             max_vcpus=MAX_VCPUS,
-            capabilities=frozenset({Capability.SMP, Capability.PORT_IO}),
+            capabilities=frozenset({Capability.SMP, Capability.PORT_IO, Capability.HOST_MEMORY}),
             preference=PREFERENCE,
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vdesktop_core.errors import BackendError
 from vdesktop_core.hypervisor import EntryState, ExitReason, Platform, VmEvent, VmSpec
+from vdesktop_core.memory import allocate_shared
 from vdesktop_tcg import library
 from vdesktop_tcg.platforms import platform
 
@@ -44,6 +45,10 @@ class TcgMachine:
             timer_hz=self._lib.tcg_vm_timer_hz(self._vm),
             cpu_ids=tuple(range(self._spec.vcpus)),
         )
+
+    def allocate_memory(self, gpa: int, name: str, size: int, *, readonly: bool = False) -> MemoryRegion:
+        """Implement the contract by memory that is shared with the host."""
+        return allocate_shared(self, gpa, name, size, readonly=readonly)
 
     def map_memory(self, gpa: int, region: MemoryRegion, *, readonly: bool = False) -> None:
         """Implement the contract. Raises BackendError for an overlap and for ``readonly``."""
@@ -123,6 +128,9 @@ class TcgMachine:
         if self._vm != self._ffi.NULL:
             self._lib.tcg_vm_stop(self._vm)
         self._running = False
+
+    def reset(self) -> None:
+        """Implement the contract: a start brings everything to its reset state."""
 
     def dirty_log(self, gpa: int, size: int) -> Sequence[int]:
         """Refuse: there is no ``DIRTY_LOG`` yet."""

@@ -27,7 +27,7 @@ _ELSEWHERE = 64 << 20
 
 
 class MemoryConformance(Base):
-    """``map_memory``, ``unmap_memory``, ``dirty_log``."""
+    """``allocate_memory``, ``map_memory``, ``unmap_memory``, ``dirty_log``."""
 
     @pytest.mark.parametrize("width", WIDTHS)
     def test_memory_of_any_width_is_shared_with_the_host(self, guest: Guest, width: int) -> None:
@@ -37,9 +37,8 @@ class MemoryConformance(Base):
         assert guest.result(0) == PATTERN & mask
         assert guest.peek(guest.data + 8) == PATTERN & mask
 
-    def test_memory_second_region_is_mapped_and_unmapped_while_the_guest_runs(self, guest: Guest) -> None:
+    def test_memory_second_region_comes_and_goes_while_the_guest_runs(self, guest: Guest) -> None:
         there = guest.base + _ELSEWHERE
-        region = MemoryRegion("second", 16 * PAGE_SIZE)
         go, gone = guest.data, guest.data + 8
         guest.start(
             [
@@ -51,8 +50,9 @@ class MemoryConformance(Base):
                 *guest.part.power_off(guest.platform),
             ]
         )
+        region = guest.vm.allocate_memory(there, "second", 16 * PAGE_SIZE)
+        assert not any(region.view), "new memory is not zero"
         region.view[:8] = PATTERN.to_bytes(8, "little")
-        guest.vm.map_memory(there, region)
         guest.poke(go, 1)
         guest.reached(2)
         guest.vm.unmap_memory(there)
@@ -63,23 +63,33 @@ class MemoryConformance(Base):
         region.close()
 
     def test_memory_that_overlaps_is_refused(self, guest: Guest) -> None:
-        region = MemoryRegion("overlap", 4 * PAGE_SIZE)
         with pytest.raises(BackendError):
-            guest.vm.map_memory(guest.base + PAGE_SIZE, region)
+            guest.vm.allocate_memory(guest.base + PAGE_SIZE, "overlap", 4 * PAGE_SIZE)
         with pytest.raises(BackendError):
             guest.vm.unmap_memory(guest.base + _ELSEWHERE)
         assert guest.run([]).reason is ExitReason.SHUTDOWN
+
+    def test_memory_of_the_host_is_mapped_or_refused(self, guest: Guest, backend: Hypervisor) -> None:
+        there = guest.base + _ELSEWHERE
+        region = MemoryRegion("host", PAGE_SIZE)
+        region.view[:8] = PATTERN.to_bytes(8, "little")
+        if Capability.HOST_MEMORY in backend.probe().capabilities:
+            guest.vm.map_memory(there, region)
+            guest.run([read(there)])
+            assert guest.result(0) == PATTERN
+            guest.vm.unmap_memory(there)
+        else:
+            with pytest.raises(BackendError):
+                guest.vm.map_memory(there, region)
         region.close()
 
     def test_memory_read_only_is_refused_or_keeps_its_bytes(self, guest: Guest) -> None:
         there = guest.base + _ELSEWHERE
-        region = MemoryRegion("rom", PAGE_SIZE)
-        region.view[:8] = PATTERN.to_bytes(8, "little")
         try:
-            guest.vm.map_memory(there, region, readonly=True)
+            region = guest.vm.allocate_memory(there, "rom", PAGE_SIZE, readonly=True)
         except BackendError:
-            region.close()
             return
+        region.view[:8] = PATTERN.to_bytes(8, "little")
         assert guest.run([write(there, 0), read(there)]).reason is ExitReason.SHUTDOWN
         assert guest.result(1) == PATTERN
         assert int.from_bytes(region.view[:8], "little") == PATTERN

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 from vdesktop_core._native import ffi
 from vdesktop_core.arch.memory_map import memory_map
 from vdesktop_core.hypervisor import EntryState, Platform, VmEvent, VmSpec
-from vdesktop_core.memory import MemoryRegion
 from vdesktop_core.testing.conformance.arches import guest_arch
 from vdesktop_core.testing.conformance.program import DONE_OFFSET, RECORD, RESULT_OFFSET, STOP, Record
 
@@ -98,9 +97,12 @@ class Guest:
         self.events: list[VmEvent] = []
         self._ended = threading.Event()
         self.vm: VirtualMachine = hypervisor.create(VmSpec(arch, vcpus, "conformance"))
-        self.ram = MemoryRegion("conformance", RAM_SIZE)
         try:
-            self.vm.map_memory(self.base, self.ram)
+            self.ram = self.vm.allocate_memory(self.base, "conformance", RAM_SIZE)
+        except BaseException:
+            self.vm.close()
+            raise
+        try:
             self.platform: Platform = self.vm.platform()
             self.line = self.map.line(1, self.platform.interrupt_controller.lines)
             self.part.prepare(self.write)

@@ -98,6 +98,7 @@ class LifeConformance(Base):
     def test_reset_request_is_an_event_and_the_machine_starts_again(self, guest: Guest) -> None:
         guest.start(guest.part.reset(guest.platform))
         assert guest.ended().reason is ExitReason.RESET
+        guest.vm.reset()
         assert guest.run([write(guest.data, 5)]).reason is ExitReason.SHUTDOWN
         assert guest.peek(guest.data) == 5
 
