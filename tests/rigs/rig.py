@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A rig: QEMU's TCG emulates hardware virtualisation, and a kernel in it runs a real KVM.
+"""A rig: QEMU's TCG emulates hardware virtualisation, and a real hypervisor in it uses that.
 
 It sees this host's files over 9p, read-only under a layer of memory: the checkout, the virtual environment
 and the host's Python are there as they are, and nothing that runs in a rig can change them.
@@ -27,21 +27,36 @@ class Rig:
     """One kind of rig.
 
     Attributes:
+        name: of its image in the cache.
         qemu: the program.
         options: the machine, with the virtualisation that it emulates.
         packages: Debian's architecture and kernel package.
         modules: of the rig's kernel, in order.
     """
 
+    name: str
     qemu: str
     options: tuple[str, ...]
     packages: tuple[str, str]
     modules: tuple[str, ...]
     console: str
     memory_mib: int = 2048
+    cpus: int = 1
+    #: Shell commands before the one that a rig is to run.
+    prologue: str = ""
+
+    @property
+    def words(self) -> str:
+        """The kernel's command line."""
+        return f"console={self.console} quiet loglevel=4 panic=-1 mitigations=off"
+
+    def boot(self, image: RigImage, initrd: Path) -> list[str]:
+        """Return QEMU's options that say what to boot."""
+        return ["-kernel", str(image.kernel), "-initrd", str(initrd), "-append", self.words]
 
 
 KVM_X86_64 = Rig(
+    name="kvm-amd64",
     qemu="qemu-system-x86_64",
     # TCG has AMD's virtualisation (SVM) with nested page tables, and not Intel's.
     # Its XSAVE areas have sizes that Linux warns of when it is itself the guest's guest.
@@ -67,7 +82,7 @@ def require(rig: Rig) -> RigImage:
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
     architecture, kernel = rig.packages
-    return build(architecture, kernel, rig.modules)
+    return build(rig.name, architecture, kernel, rig.modules)
 
 
 def run(rig: Rig, image: RigImage, command: list[str], scratch: Path, *, timeout: float) -> str:
@@ -77,14 +92,15 @@ def run(rig: Rig, image: RigImage, command: list[str], scratch: Path, *, timeout
     script = (
         f"export HOME={shlex.quote(str(Path.home()))} LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1\n"
         f"export PATH={python}:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        f"{rig.prologue}"
         f"cd {shlex.quote(str(ROOT))} && {shlex.join(command)}\n"
     )
     with_command(image, script, initrd)
-    words = f"console={rig.console} quiet loglevel=4 panic=-1 mitigations=off"
     share = "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"
-    arguments = [rig.qemu, "-accel", "tcg,thread=multi", *rig.options, "-smp", "1", "-m", str(rig.memory_mib)]
+    arguments = [rig.qemu, "-accel", "tcg,thread=multi", *rig.options]
+    arguments += ["-smp", str(rig.cpus), "-m", str(rig.memory_mib)]
     arguments += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"]
-    arguments += ["-kernel", str(image.kernel), "-initrd", str(initrd), "-append", words]
+    arguments += rig.boot(image, initrd)
     arguments += ["-fsdev", share, "-device", "virtio-9p-pci,fsdev=host,mount_tag=host"]
     arguments += ["-device", "virtio-rng-pci"]
     log = scratch / "console"

@@ -30,7 +30,7 @@ class RigImage:
     initrd: Path
 
 
-class _Quiet:
+class Quiet:
     """Progress that nobody watches."""
 
     def step(self, title: str) -> None: ...
@@ -40,13 +40,13 @@ class _Quiet:
     def note(self, line: str) -> None: ...
 
 
-def build(architecture: str, kernel_package: str, modules: tuple[str, ...]) -> RigImage:
-    """Return a rig's image, from the cache if it is there.
+def build(name: str, architecture: str, kernel_package: str, modules: tuple[str, ...]) -> RigImage:
+    """Return a rig's image, from the cache if it is there under this name.
 
     Raises:
         GuestBuildError: a package cannot be had, or lacks a module.
     """
-    folder = CACHE / architecture
+    folder = CACHE / name
     image = RigImage(folder / "kernel", folder / "initrd")
     stamp = folder / "stamp"
     wanted = f"{SUITE} {kernel_package} {modules} {(HERE / 'init').read_text()}"
@@ -57,9 +57,9 @@ def build(architecture: str, kernel_package: str, modules: tuple[str, ...]) -> R
     apt = Apt(
         cache, mirror=find_mirror(SUITE), suite=SUITE, architecture=architecture, keyring=find_keyring()
     )
-    apt.update(_Quiet())
+    apt.update(Quiet())
     kernels = [name for name in apt.dependencies(kernel_package) if name.startswith("linux-image-")]
-    packages = apt.fetch([*kernels, "busybox-static"], _Quiet())
+    packages = apt.fetch([*kernels, "busybox-static"], Quiet())
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         root = Path(scratch)
