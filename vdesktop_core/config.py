@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: vCPUs of one machine at most: the 8-bit APIC id less broadcast, and far over what anyone runs.
 MAX_CPUS = 254
+#: The name of a machine that nobody named; the control socket numbers those.
+DEFAULT_NAME = "vdesktop"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -81,7 +83,8 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
         name: for logs and for deriving stable addresses (MAC).
         arch: guest architecture, or its name.
         memory: guest RAM in bytes, or as text such as ``512M``; a multiple of 1 MiB.
-        cpus: number of vCPUs, 1 to 254.
+        cpus: number of vCPUs that the guest starts with, 1 to 254.
+        max_cpus: number of vCPUs that it may have in the end, ``cpus`` to 254; default: ``cpus``.
         backend: a backend's name, or ``auto``.
         boot: kernel, initrd and command line.
         devices: one typed configuration a device, or a mapping with at least ``type``.
@@ -89,12 +92,15 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
         debug_uart: a console backend's specification for the 16550, or ``none``.
         display: a display front-end's specification, or ``none``.
         reboot: False: a guest reset ends the run (``--no-reboot``).
+        control: listen on a control socket (``docs/control.md``); default: what runs the machine decides:
+            the command does, Python does not.
     """
 
-    name: str = "vdesktop"
+    name: str = DEFAULT_NAME
     arch: Arch = msgspec.field(default_factory=host_arch)
     memory: int = 512 << 20
     cpus: int = 1
+    max_cpus: int = 0
     backend: str = "auto"
     boot: BootConfig = BootConfig()
     devices: tuple[DeviceConfig | Mapping[str, Any], ...] = ()
@@ -102,6 +108,7 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     debug_uart: str = "none"
     display: str = "none"
     reboot: bool = True
+    control: bool | None = None
 
     def __post_init__(self) -> None:
         """Take text where a person writes it, and check what a type cannot say."""
@@ -111,10 +118,19 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
             raise ConfigError(f"machine name {self.name!r}: use 1 to 64 letters, digits, '_', '.' or '-'")
         if not 1 <= self.cpus <= MAX_CPUS:
             raise ConfigError(f"{self.cpus} CPUs: a machine has 1 to {MAX_CPUS}")
+        if not self.cpus <= self.vcpus <= MAX_CPUS:
+            raise ConfigError(
+                f"at most {self.max_cpus} CPUs with {self.cpus} at the start: give {self.cpus} to {MAX_CPUS}"
+            )
         if self.memory < 16 << 20 or self.memory % (1 << 20):
             raise ConfigError(f"{self.memory} bytes of memory: give whole MiB, 16M at least")
         for device in self.devices:
             device_type_name(device)
+
+    @property
+    def vcpus(self) -> int:
+        """Number of vCPUs that the machine has, started or not."""
+        return self.max_cpus or self.cpus
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -129,6 +145,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
         debug_uart: str | None = None
         display: str | None = None
         reboot: bool | None = None
+        max_cpus: int | None = None
+        control: bool | None = None
 
     machine: Machine = msgspec.field(default_factory=Machine)
     boot: BootConfig = BootConfig()

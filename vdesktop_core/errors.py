@@ -27,6 +27,14 @@ class DeviceError(VdesktopError):
     """A device or what stands behind it (a file, a network) failed."""
 
 
+class ControlError(VdesktopError):
+    """A control socket that cannot be made or reached, or a request that the machine refused."""
+
+
+class GuestTimeoutError(VdesktopError):
+    """The guest has not done in time what it was asked to."""
+
+
 class GuestMemoryError(VdesktopError):
     """A guest-physical range that is not memory, or not writable."""
 

@@ -11,53 +11,35 @@
 from __future__ import annotations
 
 import asyncio
-import enum
+import contextlib
 import logging
-from typing import TYPE_CHECKING, Self
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Self
 
 from vdesktop_core import selection
 from vdesktop_core.board import Board, Plugins
-from vdesktop_core.errors import VdesktopError
+from vdesktop_core.errors import GuestTimeoutError, VdesktopError
 from vdesktop_core.hooks import by_name, plugin_manager
 from vdesktop_core.hypervisor import ExitReason, VmEvent
+from vdesktop_core.life import Outcome, Result, State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
     from types import TracebackType
 
     import pluggy
 
     from vdesktop_core.config import MachineConfig
+    from vdesktop_core.control.place import Claim
+    from vdesktop_core.control.server import Server
+    from vdesktop_core.devices.base import DeviceConfig
     from vdesktop_core.display.frontend import Desktop, Display
+    from vdesktop_core.hotplug import Hotplug
+    from vdesktop_core.status import MachineStatus
+
+__all__ = ["Machine", "Outcome", "Result", "State", "installed"]
 
 log = logging.getLogger(__name__)
-
-
-class State(enum.StrEnum):
-    """Where a machine is in its life."""
-
-    CREATED = "created"
-    RUNNING = "running"
-    PAUSED = "paused"
-    ENDED = "ended"
-    CLOSED = "closed"
-
-
-class Outcome(enum.StrEnum):
-    """How a run ended."""
-
-    SHUTDOWN = "shutdown"  #: the guest powered itself off
-    REBOOT = "reboot"  #: the guest asked for a reset and ``reboot`` is off
-    CRASH = "crash"  #: the guest or the backend cannot go on
-    STOPPED = "stopped"  #: this side asked for it
-
-
-class Result(msgspec.Struct, frozen=True):
-    """The end of a run. ``detail`` is one line for a person, or empty."""
-
-    outcome: Outcome
-    detail: str = ""
 
 
 def installed(manager: pluggy.PluginManager | None = None) -> Plugins:
@@ -102,6 +84,10 @@ class Machine:
         self._board: Board | None = None
         self._display: Display | None = None
         self._ended: asyncio.Future[Result] | None = None
+        self._claim: Claim | None = None
+        self._server: Server | None = None
+        self._listeners: list[Callable[[str, dict[str, Any]], None]] = []
+        self._hotplug: Hotplug | None = None
 
     async def run(self) -> Result:
         """Start, wait for the end, and take the machine apart.
@@ -123,25 +109,32 @@ class Machine:
         plugins = self._plugins or installed()
         loop = asyncio.get_running_loop()
         hypervisor = selection.choose(
-            plugins.hypervisors, self.config.backend, self.config.arch, self.config.cpus
+            plugins.hypervisors, self.config.backend, self.config.arch, self.config.vcpus
         )
         self._ended = loop.create_future()
         self._loop = loop
-        board = Board(self.config, plugins, hypervisor, loop.call_soon_threadsafe)
+        if self.config.control:
+            self._listen()
+        try:
+            board = Board(self.config, plugins, hypervisor, loop.call_soon_threadsafe)
+        except BaseException:
+            self._close_control()
+            raise
         try:
             if self.config.display != "none":
                 from vdesktop_core.display.frontend import open_display
 
                 self._display = open_display(self.config.display, plugins.behind["display"], board.desktop())
             board.load_guest()
-            loop.add_reader(board.event_fd, board.dispatch_events)
+            loop.add_reader(board.slots.event_fd, self._dispatch)
             loop.add_reader(board.host.fileno(), board.host.drain_log)
             board.vm.start(self._heard)
         except BaseException:
             self._forget(board)
             raise
         self._board = board
-        self.state = State.RUNNING
+        self.backend = hypervisor.name
+        self._change(State.RUNNING)
         log.info("started on %s: %s, %d CPUs", hypervisor.name, self.config.arch, self.config.cpus)
 
     async def wait(self) -> Result:
@@ -154,29 +147,146 @@ class Machine:
         """Stop the vCPUs where they are; devices finish what they were given."""
         self._expect(State.RUNNING)
         self._live().vm.pause()
-        self.state = State.PAUSED
+        self._change(State.PAUSED)
 
     def resume(self) -> None:
         """Let the vCPUs go on."""
         self._expect(State.PAUSED)
         self._live().vm.resume()
-        self.state = State.RUNNING
+        self._change(State.RUNNING)
 
     def reset(self) -> None:
-        """Start again from the kernel's entry, as the machine's reset button does."""
+        """Start again from the kernel's entry, as the machine's reset button does.
+
+        Devices that were plugged in meanwhile stay.
+        """
         self._expect(State.RUNNING, State.PAUSED)
         board = self._live()
         board.vm.stop()
         board.reset()
         board.load_guest()
+        self.publish("reset")
         board.vm.start(self._heard)
-        self.state = State.RUNNING
+        self._change(State.RUNNING)
 
     def stop(self) -> None:
         """End the run now, without asking the guest. Acknowledged writes are kept."""
         if self.state in (State.RUNNING, State.PAUSED):
             self._live().vm.stop()
             self._end(Result(Outcome.STOPPED))
+
+    async def shutdown(self, *, timeout: float = 60.0, force: bool = False) -> Result:
+        """Ask the guest to power off, as a press of the power button does, and wait until it has.
+
+        Args:
+            timeout: seconds to wait.
+            force: end the run then, whatever the guest does.
+
+        Raises:
+            VdesktopError: there is no way to ask this guest, or it has not powered off in time.
+        """
+        if self.state is State.ENDED:
+            return await self.wait()
+        try:
+            self._expect(State.RUNNING)
+            self.hotplug.ask_power_off()
+            async with asyncio.timeout(timeout):
+                return await self.wait()
+        except (VdesktopError, TimeoutError) as error:
+            if not force:
+                if isinstance(error, VdesktopError):
+                    raise
+                raise GuestTimeoutError(
+                    f"machine {self.config.name!r} has not powered off within {timeout:g} s: "
+                    f"look at its console, or force it"
+                ) from error
+        self.stop()
+        return await self.wait()
+
+    async def plug(self, device: DeviceConfig | Mapping[str, Any]) -> int:
+        """Add a device to the running machine, tell the guest, and return the device's slot.
+
+        Args:
+            device: a typed configuration, or a mapping with at least ``type``: a ``[[device]]`` table.
+
+        Raises:
+            VdesktopError: it cannot be made or there is no place for it; nothing is left behind.
+        """
+        self._expect(State.RUNNING, State.PAUSED)
+        return await self.hotplug.plug(device)
+
+    async def unplug(self, slot: int | str, *, timeout: float = 30.0, force: bool = False) -> None:
+        """Remove a device. When this returns, all it acknowledged is kept and nothing uses it any more.
+
+        Args:
+            slot: its slot or name.
+            timeout: seconds that the guest has to let go of it.
+            force: remove it then, in any case; requests that it has are completed or failed.
+
+        Raises:
+            VdesktopError: there is no such device, or the guest keeps it.
+        """
+        self._expect(State.RUNNING, State.PAUSED)
+        await self.hotplug.unplug(slot, timeout=timeout, force=force)
+
+    async def set_cpus(self, count: int, *, timeout: float = 30.0) -> None:
+        """Have the guest use ``count`` CPUs, 1 to the configuration's ``max_cpus``.
+
+        Raises:
+            VdesktopError: out of range, or the guest cannot be asked.
+            GuestTimeoutError: it has not done it within ``timeout`` seconds.
+        """
+        self._expect(State.RUNNING)
+        await self.hotplug.set_cpus(count, timeout=timeout)
+
+    def reset_device(self, slot: int | str) -> None:
+        """Reset one device. Its driver is told nothing: it finds the device's status 0."""
+        self._expect(State.RUNNING, State.PAUSED)
+        board = self._live()
+        board.slots.reset(board.slots.find(slot).slot)
+
+    @property
+    def board(self) -> Board:
+        """The hardware of the running machine.
+
+        Raises:
+            VdesktopError: it is not running.
+        """
+        return self._live()
+
+    @property
+    def hotplug(self) -> Hotplug:
+        """What changes the hardware of the running machine."""
+        if self._hotplug is None:
+            from vdesktop_core.hotplug import Hotplug
+
+            self._hotplug = Hotplug(self)
+        return self._hotplug
+
+    @property
+    def control_path(self) -> Path | None:
+        """Where the control socket lies, if this machine has one."""
+        return None if self._claim is None else self._claim.path
+
+    def status(self) -> MachineStatus:
+        """Return what there is to know about the machine."""
+        from vdesktop_core.status import machine_status
+
+        return machine_status(self)
+
+    def subscribe(self, listener: Callable[[str, dict[str, Any]], None]) -> Callable[[], None]:
+        """Have a function called with each event's name and detail; returns how to stop that.
+
+        Events: ``state`` (state), ``reset``, ``plugged`` and ``unplugged`` (slot, name, type), ``cpus``
+        (count), ``ended`` (outcome, detail).
+        """
+        self._listeners.append(listener)
+
+        def stop() -> None:
+            with contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return stop
 
     @property
     def desktop(self) -> Desktop:
@@ -190,9 +300,12 @@ class Machine:
     async def aclose(self) -> None:
         """End the run and free everything. Idempotent."""
         self.stop()
+        if self._server is not None:
+            await self._server.finish()
         board, self._board = self._board, None
         if board is not None:
             self._forget(board)
+        self._close_control()
         self.state = State.CLOSED
 
     async def __aenter__(self) -> Self:
@@ -207,10 +320,52 @@ class Machine:
         if self._display is not None:
             self._display.close()
             self._display = None
-        self._loop.remove_reader(board.event_fd)
+        self._loop.remove_reader(board.slots.event_fd)
         self._loop.remove_reader(board.host.fileno())
         board.host.drain_log()
         board.close()
+        if self._board is None:
+            self._close_control()
+
+    def _listen(self) -> None:
+        """Open the control socket. What serves it is loaded when somebody knocks: start-up time."""
+        from vdesktop_core.config import DEFAULT_NAME
+        from vdesktop_core.control.place import Claim
+
+        self._claim = Claim(self.config.name, numbered=self.config.name == DEFAULT_NAME)
+        self._loop.add_reader(self._claim.socket.fileno(), self._knocked)
+
+    def _knocked(self) -> None:
+        from vdesktop_core.control.server import Server
+
+        if self._claim is not None:
+            self._server = Server(self, self._claim.socket, self._claim.name)
+            self._server.accept()
+
+    def _close_control(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._claim is not None:
+            self._loop.remove_reader(self._claim.socket.fileno())
+            self._claim.close()
+            self._claim = None
+
+    def _change(self, state: State) -> None:
+        self.state = state
+        self.publish("state", state=str(state))
+        if self._hotplug is not None:
+            self._hotplug.wake()
+
+    def publish(self, event: str, **detail: Any) -> None:
+        """Tell those who subscribed of an event."""
+        for listener in [*self._listeners]:
+            listener(event, detail)
+
+    def _dispatch(self) -> None:
+        self._live().slots.dispatch()
+        if self._hotplug is not None:
+            self._hotplug.wake()
 
     def _expect(self, *states: State) -> None:
         if self.state not in states:
@@ -243,6 +398,7 @@ class Machine:
         self._end(Result(outcome, event.detail))
 
     def _end(self, result: Result) -> None:
-        self.state = State.ENDED
+        self._change(State.ENDED)
+        self.publish("ended", outcome=str(result.outcome), detail=result.detail)
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(result)

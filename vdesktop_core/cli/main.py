@@ -14,8 +14,11 @@ from vdesktop_core.errors import VdesktopError
 
 _COMMANDS = {
     "run": "vdesktop_core.cli.run:run",
+    "ctl": "vdesktop_core.cli.ctl:ctl",
+    "ps": "vdesktop_core.cli.ctl:ps",
     "info": "vdesktop_core.cli.info:info",
     "guest": "vdesktop_core.cli.guest:guest",
+    "completion": "vdesktop_core.cli.completion:completion",
 }
 
 

@@ -37,10 +37,12 @@ class Exit(enum.IntEnum):
 
 @click.command(short_help="Run a machine until its guest powers off.")
 @click.argument("machine", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--name", metavar="NAME", help="For logs and `vdesktop ctl`. [default: vdesktop]")
 @click.option("--backend", metavar="auto|NAME", help="What runs the guest's CPUs. [default: auto]")
 @click.option("--arch", metavar="ARCH", help="x86_64, aarch64 or riscv64. [default: this host's]")
 @click.option("--memory", metavar="SIZE", help="Guest RAM, such as 512M or 2G. [default: 512M]")
 @click.option("--cpus", metavar="N", type=int, help="Number of vCPUs. [default: 1]")
+@click.option("--max-cpus", metavar="N", type=int, help="vCPUs it may have later. [default: those of --cpus]")
 @click.option("--kernel", metavar="FILE", help="Image, bzImage, vmlinux or EFI-stub kernel.")
 @click.option("--initrd", metavar="FILE", help="Initial ramdisk.")
 @click.option("--append", metavar="WORDS", help="Kernel command line.")
@@ -63,6 +65,7 @@ class Exit(enum.IntEnum):
     help="What shows the screen; adds a gpu, keyboard, tablet and touch screen. [default: none]",
 )
 @click.option("--rng/--no-rng", default=True, help="An entropy device. [default: yes]")
+@click.option("--control/--no-control", default=None, help="Listen for `vdesktop ctl`. [default: yes]")
 @click.option("--no-reboot", is_flag=True, help="End with status 10 where the guest asks for a reset.")
 @click.option(
     "--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="End with status 124."
@@ -108,7 +111,7 @@ def machine_config(options: Mapping[str, Any]) -> MachineConfig:
         values = {name: getattr(loaded, name) for name in loaded.__struct_fields__}
     given = {
         k: options[k]
-        for k in ("backend", "arch", "memory", "cpus", "debug_uart", "display")
+        for k in ("name", "backend", "arch", "memory", "cpus", "max_cpus", "debug_uart", "display", "control")
         if options[k] is not None
     }
     values |= given
@@ -119,6 +122,8 @@ def machine_config(options: Mapping[str, Any]) -> MachineConfig:
             for k in ("kernel", "initrd", "append")
         }
     )
+    if values.get("control") is None:
+        values["control"] = True
     if options["no_reboot"]:
         values["reboot"] = False
     values["devices"] = _devices(tuple(values.get("devices", ())), options)
