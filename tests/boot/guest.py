@@ -59,7 +59,9 @@ class Guest:
         self.image = image
         self._number = 0
         command = vdesktop("run", machine or image.folder / "machine.toml", *options)
-        self.terminal = Terminal(command, scratch / "stderr")
+        #: Control sockets of its own: tests of several checkouts may run at a time.
+        self.variables = {"XDG_RUNTIME_DIR": str(scratch)}
+        self.terminal = Terminal(command, scratch / "stderr", variables=self.variables)
 
     def boot(self) -> None:
         """Wait for the init script's line, then for the shell, and make it ours."""

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _SHOWN = 4000
@@ -26,9 +26,16 @@ class Terminal:
         command: what to run.
         errors: file for standard error.
         size: columns and rows of the terminal.
+        variables: added to the environment.
     """
 
-    def __init__(self, command: Sequence[str], errors: Path, size: tuple[int, int] = (120, 40)) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        errors: Path,
+        size: tuple[int, int] = (120, 40),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.errors = errors
         self.transcript = bytearray()
         self._from = 0
@@ -38,7 +45,11 @@ class Terminal:
         with errors.open("wb") as stderr:
             # setsid does not fork here (this child leads no group), so the process is the command itself.
             self.process = subprocess.Popen(
-                ["setsid", "--ctty", *command], stdin=self.slave, stdout=self.slave, stderr=stderr
+                ["setsid", "--ctty", *command],
+                stdin=self.slave,
+                stdout=self.slave,
+                stderr=stderr,
+                env=os.environ | (variables or {}),
             )
         os.set_blocking(self.master, False)
 

@@ -106,7 +106,7 @@ class Server:
             await asyncio.wait(working, timeout=FINISH_SECONDS)
 
     def close(self) -> None:
-        """Disconnect everybody. Idempotent."""
+        """Disconnect everybody."""
         self._unsubscribe()
         self._loop.remove_reader(self._listener.fileno())
         for client in list(self._clients):
@@ -208,9 +208,9 @@ class _Client:
         self._scheduled = False
         if self._closed:
             return
+        # Who asks faster than it is answered, or reads the answers, is not read from.
+        self._read(on=False)
         if self.working is not None or self._out:
-            # Who asks faster than it reads the answers is not read from.
-            self._read(on=False)
             return
         end = self._in.find(b"\n", 0, protocol.REQUEST_BYTES)
         if end >= 0:
