@@ -10,6 +10,7 @@ import sys
 import click
 
 from vdesktop_core import __version__
+from vdesktop_core.cli.deferred import TLS, defer
 from vdesktop_core.errors import VdesktopError
 
 _COMMANDS = {
@@ -43,6 +44,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command and exit: 0, or 1 with one line that says what happened and what to do."""
+    defer(*TLS)
     gc.disable()  # imports make many objects and no garbage; the command itself switches it on again
     try:
         sys.exit(cli.main(standalone_mode=False))

@@ -122,21 +122,40 @@ const struct tcg_uc_api *tcg_uc(void) {
     return &library.uc;
 }
 
-static int rebind_all(const struct tcg_rebind *rebinds, const char *suffix, char *error,
-                      size_t size) {
+/* What one architecture replaces: the engine's, the exit check's, the part's own. */
+struct replacements {
+    struct tcg_replacement item[TCG_REBINDS_MAX];
+    const char *name[TCG_REBINDS_MAX];
+    size_t n;
+};
+
+static int collect(struct replacements *to, const struct tcg_rebind *rebinds, const char *suffix,
+                   char *error, size_t size) {
     for (const struct tcg_rebind *r = rebinds; r && r->name; r++) {
         void *stock = find(r->name, suffix, error, size);
         if (!stock)
             return -1;
-        memcpy(r->stock, &stock, sizeof stock);
-        int bound = tcg_rebind_function(library.handle, stock, r->replacement);
-        if (bound <= 0) {
-            snprintf(error, size,
-                     "%s%s of this libunicorn cannot be replaced (%s): install the pinned wheel",
-                     r->name, suffix,
-                     bound ? strerror(-bound) : "nothing calls it through a table");
+        if (to->n == TCG_REBINDS_MAX) {
+            snprintf(error, size, "the tcg backend replaces more functions than it has room for");
             return -1;
         }
+        memcpy(r->stock, &stock, sizeof stock);
+        to->name[to->n] = r->name;
+        to->item[to->n++] = (struct tcg_replacement){.from = stock, .to = r->replacement};
+    }
+    return 0;
+}
+
+static int rebind_all(struct replacements *all, const char *suffix, char *error, size_t size) {
+    int failed = tcg_rebind_functions(library.handle, all->item, all->n);
+    for (size_t i = 0; i < all->n; i++) {
+        if (!failed && all->item[i].bound > 0)
+            continue;
+        snprintf(error, size,
+                 "%s%s of this libunicorn cannot be replaced (%s): install the pinned wheel",
+                 all->name[i], suffix,
+                 failed ? strerror(-failed) : "nothing calls it through a table");
+        return -1;
     }
     return 0;
 }
@@ -144,6 +163,7 @@ static int rebind_all(const struct tcg_rebind *rebinds, const char *suffix, char
 static int bind_arch(const struct tcg_arch_ops *ops, uint32_t index, char *error, size_t size) {
     struct tcg_fns *fns = &library.arch[index].fns;
     struct tcg_rebind rebinds[TCG_ENGINE_REBINDS];
+    struct replacements all = {.n = 0};
     void *emitter;
     const struct tcg_symbol *emitter_symbols = tcg_exit_check_symbols(index, ops->layout, &emitter);
     fns->layout = ops->layout;
@@ -151,9 +171,10 @@ static int bind_arch(const struct tcg_arch_ops *ops, uint32_t index, char *error
     if (find_all(fns_symbols, ops->suffix, fns, error, size) != 0 ||
         find_all(emitter_symbols, ops->suffix, emitter, error, size) != 0 ||
         find_all(ops->symbols, ops->suffix, ops->symbol_table, error, size) != 0 ||
-        rebind_all(rebinds, ops->suffix, error, size) != 0 ||
-        rebind_all(tcg_exit_check_rebinds(index), ops->suffix, error, size) != 0 ||
-        rebind_all(ops->rebinds, ops->suffix, error, size) != 0)
+        collect(&all, rebinds, ops->suffix, error, size) != 0 ||
+        collect(&all, tcg_exit_check_rebinds(index), ops->suffix, error, size) != 0 ||
+        collect(&all, ops->rebinds, ops->suffix, error, size) != 0 ||
+        rebind_all(&all, ops->suffix, error, size) != 0)
         return -1;
     library.arch[index].done = true;
     return 0;

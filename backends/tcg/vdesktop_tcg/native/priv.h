@@ -11,6 +11,7 @@
 
 #define TCG_ARCHES_MAX     3u
 #define TCG_ENGINE_REBINDS 9u
+#define TCG_REBINDS_MAX    64u
 #define TCG_REGIONS_MAX    16u
 #define TCG_RANGES_MAX     128u
 #define TCG_COUNTERS_MAX   64u

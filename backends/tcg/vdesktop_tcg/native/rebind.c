@@ -113,26 +113,53 @@ static int write_slot(const struct object *object, void **slot, void *to) {
     return mprotect(start, page, PROT_READ) != 0 ? -errno : 0;
 }
 
-int tcg_rebind_function(void *handle, void *from, void *to) {
-    struct object object = {0};
-    int error = open_object(handle, &object);
-    if (error)
-        return error;
-    int bound = 0;
-    for (int t = 0; t < 2; t++) {
-        for (size_t i = 0; i < object.counts[t]; i++) {
-            const ElfW(Rela) *r = &object.tables[t][i];
-            unsigned type = (unsigned)ELF64_R_TYPE(r->r_info);
-            if (type != R_SLOT && type != R_GLOB && !(type == R_WORD && r->r_addend == 0))
-                continue;
-            const ElfW(Sym) *symbol = &object.symbols[ELF64_R_SYM(r->r_info)];
-            if (symbol->st_value == 0 || object.base + symbol->st_value != (uintptr_t)from)
-                continue;
-            error = write_slot(&object, (void **)(object.base + r->r_offset), to);
-            if (error)
-                return error;
-            bound++;
-        }
+/* Which replacement a function has. One pass over 80 000 relocations serves
+ * all: most are told apart by a byte of the function's address. */
+struct index {
+    bool maybe[256];
+    struct tcg_replacement *all;
+    size_t n;
+};
+
+static bool *bucket(struct index *index, uintptr_t function) {
+    return &index->maybe[(function >> 4) % 256];
+}
+
+static struct tcg_replacement *find(struct index *index, uintptr_t function) {
+    if (!*bucket(index, function))
+        return NULL;
+    for (size_t i = 0; i < index->n; i++)
+        if ((uintptr_t)index->all[i].from == function)
+            return &index->all[i];
+    return NULL;
+}
+
+static int rebind_table(const struct object *object, const ElfW(Rela) * table, size_t count,
+                        struct index *index) {
+    for (const ElfW(Rela) *r = table; r < table + count; r++) {
+        unsigned type = (unsigned)ELF64_R_TYPE(r->r_info);
+        if (type != R_SLOT && type != R_GLOB && !(type == R_WORD && r->r_addend == 0))
+            continue;
+        const ElfW(Sym) *symbol = &object->symbols[ELF64_R_SYM(r->r_info)];
+        struct tcg_replacement *found =
+            symbol->st_value ? find(index, object->base + symbol->st_value) : NULL;
+        if (!found)
+            continue;
+        int error = write_slot(object, (void **)(object->base + r->r_offset), found->to);
+        if (error)
+            return error;
+        found->bound++;
     }
-    return bound;
+    return 0;
+}
+
+int tcg_rebind_functions(void *handle, struct tcg_replacement *replacements, size_t n) {
+    struct object object = {0};
+    struct index index = {.all = replacements, .n = n};
+    for (size_t i = 0; i < n; i++)
+        *bucket(&index, (uintptr_t)replacements[i].from) = true;
+    int error = open_object(handle, &object);
+    for (int t = 0; t < 2 && !error; t++)
+        error = rebind_table(&object, object.tables[t], object.counts[t], &index);
+    return error;
 }

@@ -4,10 +4,16 @@
 #define TCG_REBIND_H
 
 #include <stddef.h>
+#include <stdint.h>
+
+struct tcg_replacement {
+    void *from, *to;
+    uint32_t bound; /* how many relocations pointed at `from` */
+};
 
 /* Points every relocation of the object that `handle` (of dlopen) names and
- * that is bound to the object's own definition `from` at `to`. Returns how many
- * there were (0: nothing in the object calls it through its tables), or -errno. */
-int tcg_rebind_function(void *handle, void *from, void *to);
+ * that is bound to the object's own definition `from` at `to`, and counts them
+ * (0: nothing in the object calls it through its tables). 0, or -errno. */
+int tcg_rebind_functions(void *handle, struct tcg_replacement *replacements, size_t n);
 
 #endif
