@@ -129,6 +129,11 @@ class Viewing(Protocol):
         """Return a descriptor that is readable while there is news: for a loop of one's own, in C too."""
         ...
 
+    @property
+    def native(self) -> int:
+        """Address of the ``struct vd_viewing`` (``vdesktop/display.h``), for front-ends in C; until close."""
+        ...
+
     def take(self) -> Update:
         """Take all news. The first has everything that is shown now."""
         ...

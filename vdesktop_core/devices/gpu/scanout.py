@@ -58,6 +58,8 @@ class NativeViewing:
         if self._viewer == ffi.NULL:
             os.close(self._fd)
             raise DeviceError("cannot watch a screen: the host is out of memory")
+        self._native = ffi.new("struct vd_viewing *")
+        lib.vd_viewer_viewing(self._viewer, self._native)
 
     def fileno(self) -> int:
         """Return the eventfd."""
@@ -65,8 +67,8 @@ class NativeViewing:
 
     @property
     def native(self) -> int:
-        """Address of the ``struct vd_viewer``, for a front-end in C."""
-        return int(ffi.cast("uintptr_t", self._viewer))
+        """Address of the ``struct vd_viewing``."""
+        return int(ffi.cast("uintptr_t", self._native))
 
     def take(self) -> Update:
         """Take all news."""

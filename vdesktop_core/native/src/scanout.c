@@ -150,3 +150,14 @@ void vd_viewer_cursor(struct vd_viewer *viewer, struct vd_cursor *cursor) {
     *cursor = scanout->cursor;
     vd_unlock(&scanout->lock);
 }
+
+void vd_viewer_viewing(struct vd_viewer *viewer, struct vd_viewing *viewing) {
+    *viewing = (struct vd_viewing){
+        .viewer = viewer,
+        .wake_fd = viewer->wake_fd,
+        .take = vd_viewer_take,
+        .cursor = vd_viewer_cursor,
+        .base = vd_pixels_base,
+        .unref = vd_pixels_unref,
+    };
+}

@@ -86,4 +86,16 @@ void vd_viewer_free(struct vd_viewer *viewer); /* NULL is allowed */
 uint32_t vd_viewer_take(struct vd_viewer *viewer, struct vd_update *update);
 void vd_viewer_cursor(struct vd_viewer *viewer, struct vd_cursor *cursor);
 
+/* The same for viewers in an extension that was built separately: one viewer, and the core's
+ * functions for it. */
+struct vd_viewing {
+    struct vd_viewer *viewer;
+    int wake_fd; /* an eventfd: to be read before taking */
+    uint32_t (*take)(struct vd_viewer *viewer, struct vd_update *update);
+    void (*cursor)(struct vd_viewer *viewer, struct vd_cursor *cursor);
+    void *(*base)(const struct vd_pixels *pixels);
+    void (*unref)(struct vd_pixels *pixels);
+};
+void vd_viewer_viewing(struct vd_viewer *viewer, struct vd_viewing *viewing);
+
 #endif
