@@ -8,6 +8,7 @@ from setuptools import setup
 modules = [
     "vdesktop_core/native/build_ffi.py:ffi",
     "backends/tcg/build_tcg.py:ffi",
+    "plugins/rfb/build_rfb.py:ffi",
     "plugins/usernet/build_usernet.py:ffi",
 ]
 # KVM runs guests of the host's architecture: there is nothing to build for others.

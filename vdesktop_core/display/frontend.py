@@ -55,7 +55,7 @@ class DisplayFrontend(Protocol):
     name: str
 
     def open(self, argument: str, desktop: Desktop) -> Display:
-        """Show it. ``argument`` is what follows the name and a colon, or empty.
+        """Show it. ``argument`` is what follows the name and a colon, or empty; ``NAME,…`` is ``NAME:,…``.
 
         Called on the running control loop, before the guest's first instruction.
 
@@ -73,7 +73,8 @@ def open_display(spec: str, frontends: Mapping[str, DisplayFrontend], desktop: D
         ConfigError: it is unknown, its argument makes no sense, or the machine has no screen.
         DeviceError: the host refuses.
     """
-    name, _, argument = spec.partition(":")
+    at = min((spec.index(mark) for mark in ":," if mark in spec), default=len(spec))
+    name, argument = spec[:at], spec[at:].removeprefix(":")
     if name == "none":
         return None
     frontend = frontends.get(name)
