@@ -6,6 +6,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from rfb_decode import Format, Pixel, Tight, Zrle
+
 if TYPE_CHECKING:
     import socket
 
@@ -13,25 +15,6 @@ RAW, TIGHT, ZRLE = 0, 7, 16
 DESKTOP_SIZE, CURSOR, QEMU_KEY, QEMU_LED, EXTENDED_SIZE = -223, -239, -258, -261, -308
 FENCE, CONTINUOUS, CURSOR_ALPHA, MOUSE, CLIPBOARD, VDESKTOP = -312, -313, -314, -316, -0x3F5E1A32, 0x76640001
 QUALITY_0, EFFORT_0 = -32, -256
-
-
-class Format(NamedTuple):
-    """A pixel format: bits, depth, big-endian, maxima, shifts."""
-
-    bits: int = 32
-    depth: int = 24
-    big: bool = False
-    maxima: tuple[int, int, int] = (255, 255, 255)
-    shifts: tuple[int, int, int] = (16, 8, 0)
-
-    @property
-    def wire(self) -> bytes:
-        return struct.pack(">BBBBHHHBBB3x", self.bits, self.depth, self.big, 1, *self.maxima, *self.shifts)
-
-    def pixel(self, data: bytes) -> tuple[int, int, int]:
-        value = int.from_bytes(data, "big" if self.big else "little")
-        red, green, blue = (value >> s & m for s, m in zip(self.shifts, self.maxima, strict=True))
-        return red, green, blue
 
 
 class Rectangle(NamedTuple):
@@ -45,13 +28,20 @@ class Rectangle(NamedTuple):
     payload: bytes = b""
 
 
+def wire(form: Format) -> bytes:
+    """A PIXEL_FORMAT."""
+    return struct.pack(">BBBBHHHBBB3x", form.bits, form.depth, form.big, 1, *form.maxima, *form.shifts)
+
+
 class RfbClient:
     """The client's end of a socket; every wait ends with the socket's timeout."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.format = Format()
-        self.pixels: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self.pixels: dict[tuple[int, int], Pixel] = {}
+        self.zrle = Zrle()
+        self.tight = Tight()
         self.width = self.height = 0
 
     def read(self, count: int) -> bytes:
@@ -95,17 +85,25 @@ class RfbClient:
     def start(self, shared: int = 1) -> None:
         self.send(bytes([shared]))
         self.width, self.height = struct.unpack(">HH", self.read(4))
-        assert self.read(16) == Format().wire
+        assert self.read(16) == wire(Format())
         self.name = self.read(self.number(4)).decode()
 
     # Messages
 
     def set_format(self, pixel_format: Format) -> None:
         self.format = pixel_format
-        self.send(b"\0\0\0\0" + pixel_format.wire)
+        self.send(b"\0\0\0\0" + wire(pixel_format))
 
     def set_encodings(self, *codes: int) -> None:
         self.send(struct.pack(">BxH", 2, len(codes)) + b"".join(struct.pack(">i", code) for code in codes))
+
+    def picture(self, encoding: int, *more: int) -> list[list[Pixel]]:
+        """Everything that is shown, in an encoding."""
+        self.set_encodings(encoding, *more)
+        self.pixels.clear()
+        self.request()
+        self.update()
+        return self.rows()
 
     def request(self, incremental: int = 0) -> None:
         self.send(struct.pack(">BBHHHH", 3, incremental, 0, 0, self.width, self.height))
@@ -130,9 +128,13 @@ class RfbClient:
         payload = b""
         if encoding == RAW:
             data = self.read(width * height * size)
-            for i in range(width * height):
-                pixel = self.format.pixel(data[i * size : (i + 1) * size])
-                self.pixels[x + i % width, y + i // width] = pixel
+            raw = [self.format.pixel(data[i : i + size]) for i in range(0, len(data), size)]
+            self._put(x, y, width, raw)
+        elif encoding == ZRLE:
+            packed = self.read(self.number(4))
+            self._put(x, y, width, self.zrle.rectangle(self.format, width, height, packed))
+        elif encoding == TIGHT:
+            self._put(x, y, width, self.tight.rectangle(self.format, width, height, self.read))
         elif encoding == CURSOR:
             payload = self.read(width * height * size + (width + 7) // 8 * height)
         elif encoding == CURSOR_ALPHA:
@@ -150,5 +152,9 @@ class RfbClient:
             assert encoding in (QEMU_KEY, MOUSE, VDESKTOP), encoding
         return Rectangle(x, y, width, height, encoding, payload)
 
-    def rows(self) -> list[list[tuple[int, int, int]]]:
+    def _put(self, x: int, y: int, width: int, pixels: list[Pixel]) -> None:
+        for i, pixel in enumerate(pixels):
+            self.pixels[x + i % width, y + i // width] = pixel
+
+    def rows(self) -> list[list[Pixel]]:
         return [[self.pixels[x, y] for x in range(self.width)] for y in range(self.height)]

@@ -37,7 +37,7 @@ struct rfb_client *rfb_client_new(struct rfb_server *server, int fd, uint32_t fl
     c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     c->out = malloc(WS_SERVER_HEADER_MAX + OUT_SIZE);
     c->tile = malloc(TILE_PIXELS * sizeof *c->tile);
-    c->packed = malloc(TILE_PIXELS * sizeof *c->tile);
+    c->packed = malloc(PACKED_SIZE);
     if (c->wake_fd < 0 || !c->out || !c->tile || !c->packed) {
         rfb_client_free(c);
         return NULL;
@@ -53,8 +53,7 @@ struct rfb_client *rfb_client_new(struct rfb_server *server, int fd, uint32_t fl
     rfb_format_default(&c->format);
     c->logging_in = true;
     c->deadline = rfb_now() + server->config.login_ms * 1000000ull;
-    c->stats.memory =
-        sizeof *c + WS_SERVER_HEADER_MAX + OUT_SIZE + 2 * TILE_PIXELS * sizeof *c->tile;
+    c->stats.memory = sizeof *c + OUT_SIZE + TILE_PIXELS * sizeof *c->tile + PACKED_SIZE;
     rfb_greet(c);
     return c;
 }

@@ -13,16 +13,17 @@
 #include "wire.h"
 
 enum {
-    IN_SIZE = 16 << 10,    /* the longest message that is parsed at once fits */
-    OUT_SIZE = 1 << 20,    /* sent when it is full, or the picture is complete */
-    TILE_PIXELS = 1 << 17, /* of the largest rectangle that is encoded at once */
-    TILE_WIDTH_MAX = 2048, /* Tight allows no more */
-    QUEUE_SIZE = 64,       /* events of a client that nobody took */
-    CONTROL_MAX = 8 << 20, /* bytes of control messages that a client did not read */
-    PENDING_MAX = 32,      /* rectangles */
-    FENCES_MAX = 2,        /* pictures on their way under continuous updates */
-    FRAME_NS = 4000000,    /* between two pictures, at least */
-    ZLIB_TIGHT = 0,        /* .. 3: Tight's streams */
+    IN_SIZE = 16 << 10,                   /* the longest message that is parsed at once fits */
+    OUT_SIZE = 1 << 20,                   /* sent when it is full, or the picture is complete */
+    TILE_PIXELS = 1 << 17,                /* of the largest rectangle that is encoded at once */
+    PACKED_SIZE = 4 * TILE_PIXELS + 4096, /* ZRLE has a byte more for each 64 x 64 pixels */
+    TILE_WIDTH_MAX = 2048,                /* Tight allows no more */
+    QUEUE_SIZE = 64,                      /* events of a client that nobody took */
+    CONTROL_MAX = 8 << 20,                /* bytes of control messages that a client did not read */
+    PENDING_MAX = 32,                     /* rectangles */
+    FENCES_MAX = 2,                       /* pictures on their way under continuous updates */
+    FRAME_NS = 4000000,                   /* between two pictures, at least */
+    ZLIB_TIGHT = 0,                       /* .. 3: Tight's streams */
     ZLIB_ZRLE = 4,
     ZLIB_STREAMS = 5,
 };
@@ -144,11 +145,10 @@ struct rfb_client {
     struct tls *tls;
 
     uint32_t *tile;  /* TILE_PIXELS, 0x00RRGGBB */
-    uint8_t *packed; /* the same as the client wants it, and more */
+    uint8_t *packed; /* PACKED_SIZE: the same in an encoding's form */
     struct zlib_stream *zlib[ZLIB_STREAMS];
+    int zlib_level[ZLIB_STREAMS];
     void *jpeg;
-    uint8_t *jpeg_out;
-    size_t jpeg_room;
     uint32_t incompressible; /* tiles for which no effort is made */
     struct rfb_stats stats;
 };
@@ -171,6 +171,7 @@ void rfb_take_orders(struct rfb_client *c, struct rfb_orders *orders, bool contr
 /* Has a message sent between two pictures; false: the client does not read. */
 bool rfb_answer(struct rfb_client *c, const uint8_t *message, size_t length);
 uint64_t rfb_now(void);
+const struct libraries *rfb_libraries(const struct rfb_client *c);
 
 /* client.c */
 struct rfb_client *rfb_client_new(struct rfb_server *server, int fd, uint32_t flags,
@@ -217,7 +218,7 @@ bool rfb_blob_add(struct rfb_client *c, const uint8_t *bytes, size_t n);
 void rfb_blob_end(struct rfb_client *c);
 
 /* encodings.c */
-void rfb_set_encodings(struct rfb_capabilities *can, const uint8_t *codes, uint32_t n);
+void rfb_set_encodings(struct rfb_capabilities *can, const uint8_t *codes, uint32_t n, bool zlib);
 
 /* screens.c: the viewings as one framebuffer. */
 void rfb_screens_take(struct rfb_client *c);

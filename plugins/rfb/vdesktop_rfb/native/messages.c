@@ -16,7 +16,7 @@ static void set_pixel_format(struct rfb_client *c, const uint8_t *in, size_t n) 
 
 static void set_encodings(struct rfb_client *c, const uint8_t *in, size_t n) {
     struct rfb_capabilities can, before = c->next_can;
-    rfb_set_encodings(&can, in + 4, (uint32_t)(n - 4) / 4);
+    rfb_set_encodings(&can, in + 4, (uint32_t)(n - 4) / 4, rfb_libraries(c)->zlib);
     c->next_can = can;
     c->can_changes = true;
     c->tell_extensions = true;

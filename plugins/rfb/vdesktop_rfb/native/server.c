@@ -16,6 +16,10 @@ uint64_t rfb_now(void) {
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+const struct libraries *rfb_libraries(const struct rfb_client *c) {
+    return &c->server->libraries;
+}
+
 static void wake(int fd) {
     uint64_t one = 1;
     (void)!write(fd, &one, sizeof one); /* EAGAIN: readable anyway */

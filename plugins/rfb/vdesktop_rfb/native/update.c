@@ -242,6 +242,7 @@ void rfb_update(struct rfb_client *c) {
     }
     c->busy = false;
     c->stats.encoding = (uint32_t)c->can.encoding;
+    c->stats.jpeg = c->jpeg != NULL;
     c->stats.width = c->width;
     c->stats.height = c->height;
 }
