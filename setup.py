@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What is built: C extensions, and noVNC for the web display. pyproject.toml declares all else."""
+"""The C extensions; everything else is declared in pyproject.toml."""
 
 import platform
-import runpy
 
 from setuptools import setup
-from setuptools.command.build_py import build_py
 
 modules = [
     "vdesktop_core/native/build_ffi.py:ffi",
@@ -13,21 +11,8 @@ modules = [
     "plugins/rfb/build_rfb.py:ffi",
     "plugins/usernet/build_usernet.py:ffi",
 ]
-# KVM runs guests of the host's architecture: there is nothing to build for others.
-if platform.machine() == "x86_64":
+# KVM runs guests of the host's architecture: these are those the backend knows.
+if platform.machine() in ("x86_64", "aarch64", "riscv64"):
     modules.append("backends/kvm/build_kvm.py:ffi")
 
-
-class BuildPy(build_py):
-    """Packs what a browser needs, before the package's files are looked for."""
-
-    def run(self) -> None:
-        """Build without noVNC where it cannot be had: ``--display web`` then says so."""
-        try:
-            runpy.run_path("plugins/web/pack_novnc.py")["pack"]()
-        except RuntimeError as error:
-            self.warn(f"no web display in this build: {error}")
-        super().run()
-
-
-setup(cffi_modules=modules, cmdclass={"build_py": BuildPy})
+setup(cffi_modules=modules)

@@ -22,6 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="LAYER,…",
         help="fail where one of these folders of tests/ has a skipped test, or none that passed",
     )
+    parser.addoption(
+        "--backend", default="tcg", metavar="NAME", help="what tests/boot boots its guests on (tcg)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,22 +23,36 @@ IMAGES = (
 DISK_BYTES = 16 << 20
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.boot)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    mine = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in mine:
+        item.add_marker(pytest.mark.boot)
+    if config.getoption("--backend") == "tcg":
+        return
+    # Others run guests of the host's architecture, and tests of the software CPU alone do not name an image.
+    others = [item for item in mine if (platform.machine(), IMAGES[0][1]) not in _parameters(item)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
+
+
+def _parameters(item: pytest.Item) -> list[object]:
+    return (
+        list(item.callspec.params.values())
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        else []
+    )
 
 
 @pytest.fixture(params=IMAGES, ids="-".join, scope="module")
 def image(request: pytest.FixtureRequest) -> Image:
     """Every guest in turn."""
-    return find_image(*request.param)
+    return find_image(*request.param, request.config.getoption("--backend"))
 
 
 @pytest.fixture(params=IMAGES[:3], ids="-".join, scope="module")
 def arch_image(request: pytest.FixtureRequest) -> Image:
     """One guest of each architecture, for what does not depend on the suite."""
-    return find_image(*request.param)
+    return find_image(*request.param, request.config.getoption("--backend"))
 
 
 @pytest.fixture(scope="module")

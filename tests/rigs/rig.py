@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import foreign
 import pytest
 from rig_image import RigImage, build, with_command
 
@@ -44,11 +45,21 @@ class Rig:
     cpus: int = 1
     #: Shell commands before the one that a rig is to run.
     prologue: str = ""
+    #: Its architecture, where that is not the host's: the rig has a root of its own then.
+    foreign: foreign.Foreign | None = None
 
     @property
     def words(self) -> str:
         """The kernel's command line."""
-        return f"console={self.console} quiet loglevel=4 panic=-1 mitigations=off"
+        words = f"console={self.console} quiet loglevel=4 panic=-1 mitigations=off"
+        if self.foreign is None:
+            return words
+        return f"{words} rig.root={self.foreign.root} rig.over={self.foreign.layer} rig.tree={ROOT}"
+
+    @property
+    def python(self) -> str:
+        """The rig's Python, with this project."""
+        return sys.executable if self.foreign is None else "/usr/bin/python3"
 
     def boot(self, image: RigImage, initrd: Path) -> list[str]:
         """Return QEMU's options that say what to boot."""
@@ -75,6 +86,16 @@ KVM_X86_64 = Rig(
     console="ttyS0",
 )
 
+KVM_AARCH64 = Rig(
+    name="kvm-arm64",
+    qemu="qemu-system-aarch64",
+    options=("-M", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a76"),
+    packages=("arm64", "linux-image-arm64"),
+    modules=("virtio_pci", "virtio_rng", "9pnet_virtio", "9p", "overlay"),
+    console="ttyAMA0",
+    foreign=foreign.ARM64,
+)
+
 
 def require(rig: Rig) -> RigImage:
     """Return the rig's image; skip the test where the rig cannot be made, and say why."""
@@ -88,10 +109,11 @@ def require(rig: Rig) -> RigImage:
 def run(rig: Rig, image: RigImage, command: list[str], scratch: Path, *, timeout: float) -> str:
     """Run a command in a rig and return what it said; fail if it failed, or did not end."""
     initrd = scratch / "initrd"
-    python = Path(sys.executable).parent
+    if rig.foreign is not None:
+        foreign.build(rig.foreign)
     script = (
         f"export HOME={shlex.quote(str(Path.home()))} LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1\n"
-        f"export PATH={python}:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        f"export PATH={Path(rig.python).parent}:/usr/sbin:/usr/bin:/sbin:/bin\n"
         f"{rig.prologue}"
         f"cd {shlex.quote(str(ROOT))} && {shlex.join(command)}\n"
     )

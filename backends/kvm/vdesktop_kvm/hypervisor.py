@@ -15,15 +15,20 @@ if TYPE_CHECKING:
 DEVICE = "/dev/kvm"
 #: Above every backend that runs on software.
 PREFERENCE = 100
-CAPABILITIES = frozenset(
-    {
-        Capability.SMP,
-        Capability.DOORBELL_FD,
-        Capability.DIRTY_LOG,
-        Capability.PORT_IO,
-        Capability.HOST_MEMORY,
-    }
+_CAPABILITIES = frozenset(
+    {Capability.SMP, Capability.DOORBELL_FD, Capability.DIRTY_LOG, Capability.HOST_MEMORY}
 )
+
+
+def host_arch() -> Arch | None:
+    """Return the only architecture whose guests this host's KVM runs; None: the backend has no such."""
+    machine = platform.machine()
+    return Arch(machine) if machine in tuple(Arch) else None
+
+
+def capabilities(arch: Arch) -> frozenset[Capability]:
+    """Return what the backend can do for guests of an architecture."""
+    return _CAPABILITIES | {Capability.PORT_IO} if arch is Arch.X86_64 else _CAPABILITIES
 
 
 class KvmHypervisor:
@@ -41,20 +46,20 @@ class KvmHypervisor:
 
     def probe(self) -> Probe:
         """Implement :meth:`vdesktop_core.hypervisor.Hypervisor.probe`: run a guest of 30 instructions."""
+        arch = host_arch()
         try:
             from vdesktop_kvm._kvm import ffi, lib
         except ImportError:
-            machine = platform.machine()
-            return Probe(available=False, reason=f"built for x86_64 hosts only, this is {machine}")
+            return Probe(available=False, reason=f"not built for this host ({platform.machine()})")
         line, most = ffi.new("char[]", 512), ffi.new("uint32_t *")
-        if not lib.vk_probe(self.device.encode(), line, len(line), most):
+        if arch is None or not lib.vk_probe(self.device.encode(), line, len(line), most):
             return Probe(available=False, reason=ffi.string(line).decode(errors="replace"))
         return Probe(
             available=True,
             reason=f"{self.device} runs kernel code",
-            architectures=(Arch.X86_64,),
+            architectures=(arch,),
             max_vcpus=int(most[0]),
-            capabilities=CAPABILITIES,
+            capabilities=capabilities(arch),
             preference=PREFERENCE,
         )
 
@@ -64,8 +69,9 @@ class KvmHypervisor:
         Raises:
             BackendError: see there.
         """
-        if spec.arch is not Arch.X86_64:
-            raise BackendError(f"kvm runs x86_64 guests here, not {spec.arch}: use --backend tcg")
+        if spec.arch is not host_arch():
+            mine = platform.machine()
+            raise BackendError(f"kvm runs {mine} guests here, not {spec.arch}: use --backend tcg")
         for option in spec.options:
             raise BackendError(f"[backend.kvm] {option}: kvm has no options, remove it")
         try:

@@ -6,23 +6,21 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from vdesktop_core.arch.memory_map import memory_map
 from vdesktop_core.errors import BackendError
-from vdesktop_core.hypervisor import EntryState, ExitReason, InterruptController, Platform, VmEvent, VmSpec
+from vdesktop_core.hypervisor import EntryState, ExitReason, VmEvent, VmSpec
 from vdesktop_core.memory import PAGE_SIZE, allocate_shared
 from vdesktop_kvm._kvm import ffi, lib
+from vdesktop_kvm.platforms import platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from vdesktop_core.hypervisor import Platform
     from vdesktop_core.memory import MemoryRegion
 
 #: In the order of ``enum vk_exit``, after its NONE.
 _REASONS = (ExitReason.SHUTDOWN, ExitReason.RESET, ExitReason.CRASH, ExitReason.ERROR)
 _ERROR_SIZE = 512
-#: On AMD processors Linux looks for an AGP bridge on 256 PCI buses, twice, before it knows that there is no
-#: PCI: 33 000 exits (``early_gart_iommu_check``).
-_APPEND = ("pci=noearly",)
 
 
 class KvmMachine:
@@ -39,26 +37,25 @@ class KvmMachine:
             raise BackendError(self._said())
 
     def platform(self) -> Platform:
-        """Implement the contract: KVM's own local APICs and I/O APIC, at the recommended addresses."""
-        layout = memory_map(self._spec.arch)
-        return Platform(
-            interrupt_controller=InterruptController(
-                kind="ioapic",
-                regions={
-                    name: (window.base, window.size) for name, window in layout.interrupt_controller.items()
-                },
-                lines=range(lib.vk_vm_lines(self._vm)),
-            ),
+        """Implement the contract: KVM's own interrupt controllers, at the recommended addresses."""
+        return platform(
+            self._spec.arch,
+            controller=ffi.string(lib.vk_vm_controller(self._vm)).decode(),
+            lines=int(lib.vk_vm_lines(self._vm)),
             timer_hz=int(lib.vk_vm_timer_hz(self._vm)),
-            cpu_ids=tuple(range(self._spec.vcpus)),
-            cpu_enable="apic",
-            ports=layout.ports,
-            append=_APPEND,
+            cpu_ids=tuple(int(lib.vk_vm_cpu_id(self._vm, index)) for index in range(self._spec.vcpus)),
+            cpu_model=self._cpu_model(),
         )
 
     def allocate_memory(self, gpa: int, name: str, size: int, *, readonly: bool = False) -> MemoryRegion:
         """Implement the contract by memory that is shared with the host."""
         return allocate_shared(self, gpa, name, size, readonly=readonly)
+
+    def _cpu_model(self) -> Mapping[str, str]:
+        text = ffi.new("char[]", _ERROR_SIZE)
+        lib.vk_vm_cpu_model(self._vm, text, _ERROR_SIZE)
+        words = (word.partition("=") for word in ffi.string(text).decode().split())
+        return {name: value for name, _, value in words}
 
     def map_memory(self, gpa: int, region: MemoryRegion, *, readonly: bool = False) -> None:
         """Implement the contract."""
@@ -80,7 +77,8 @@ class KvmMachine:
         """Implement the contract."""
         irq = lib.vk_vm_irq(self._vm, line) if line >= 0 else ffi.NULL
         if irq == ffi.NULL:
-            raise BackendError(f"kvm has no interrupt line {line}: its I/O APIC has 0 to 23")
+            last = lib.vk_vm_lines(self._vm) - 1
+            raise BackendError(f"kvm has no interrupt line {line}: the last one is {last}")
         return _address(irq)
 
     def add_mmio(self, base: int, size: int, io: int) -> None:

@@ -162,11 +162,11 @@ class Guest:
         """Give a CPU its list. The CPU stops after it."""
         self.write(self.records(cpu), b"".join(record.pack() for record in (*records, STOP)))
 
-    def start(self, records: Sequence[Record]) -> None:
-        """Start the boot CPU on a list."""
+    def start(self, records: Sequence[Record], **registers: int) -> None:
+        """Start the boot CPU on a list; ``registers`` are what it begins with instead."""
         self.load(records)
         self._ended.clear()
-        self.vm.set_entry(EntryState(self.part.entry(self.records())))
+        self.vm.set_entry(EntryState({**self.part.entry(self.records()), **registers}))
         self.vm.start(self._on_event)
 
     def run(self, records: Sequence[Record]) -> VmEvent:

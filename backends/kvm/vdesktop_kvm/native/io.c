@@ -32,9 +32,6 @@ void vk_io_access(struct vk_vcpu *vcpu, bool port, bool write, uint64_t address,
     vk_tally(vcpu, port ? VK_COUNT_PORT : VK_COUNT_MMIO);
     vcpu->trace[vcpu->traced++ % VK_TRACE] =
         (struct vk_access){address, (uint8_t)width, port, write};
-    if (port && vk_arch_port(vcpu, write, (uint16_t)address, width, data)) {
-        return;
-    }
     const struct vk_range *range = find(port ? &vm->port : &vm->mmio, address, width);
     bool regular = width == 1 || width == 2 || width == 4 || width == 8;
     if (!range || !regular) {

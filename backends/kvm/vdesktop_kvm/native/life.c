@@ -50,7 +50,6 @@ int vk_vm_start(struct vk_vm *vm, vk_event_fn on_event, void *opaque, char *erro
     vm->reason = VK_EXIT_NONE;
     vm->on_event = on_event;
     vm->opaque = opaque;
-    vm->rtc_index = 0;
     /* Under the lock: no thread gets beyond its first park before all exist. */
     pthread_mutex_lock(&vm->lock);
     atomic_store(&vm->want, VK_WANT_PAUSE);

@@ -16,11 +16,17 @@
 #define VK_MEMORY_MAX    32u
 #define VK_RANGES_MAX    128u
 #define VK_DOORBELLS_MAX 256u
-#define VK_LINES         24u /* pins of KVM's I/O APIC */
-#define VK_PAGE          4096u
-#define VK_DETAIL        512u
-#define VK_TRACE         4u
-#define VK_KICK          SIGUSR1 /* blocked in vCPU threads, but while KVM_RUN executes */
+#if defined(__x86_64__)
+#define VK_LINES 24u /* pins of KVM's I/O APIC */
+#elif defined(__aarch64__)
+#define VK_LINES 64u /* SPIs */
+#elif defined(__riscv)
+#define VK_LINES 96u /* sources of our PLIC, the reserved 0 included */
+#endif
+#define VK_PAGE   4096u
+#define VK_DETAIL 512u
+#define VK_TRACE  4u
+#define VK_KICK   SIGUSR1 /* blocked in vCPU threads, but while KVM_RUN executes */
 
 enum vk_want { VK_WANT_PAUSE, VK_WANT_RUN, VK_WANT_STOP };
 
@@ -85,8 +91,9 @@ struct vk_line {
     bool level;
 };
 
-/* The architecture's part of the entry state. */
+/* The architecture's part of the entry state, and of a machine. */
 struct vk_entry;
+struct vk_arch;
 
 struct vk_vm {
     uint32_t vcpus;
@@ -101,8 +108,8 @@ struct vk_vm {
     uint32_t doorbells;
     struct vd_written written;
     struct vk_entry *entry;
+    struct vk_arch *arch;
     uint64_t timer_hz;
-    unsigned rtc_index;
 
     /* Guards fd and levels against irq lines, which any thread may set. */
     pthread_mutex_t irq_lock;
@@ -125,7 +132,9 @@ struct vk_vm {
  * nothing behind. One line in `error` on failure. */
 int vk_build(struct vk_vm *vm, char *error, size_t size);
 void vk_drop(struct vk_vm *vm);
-int vk_open(const char *device, char *error, size_t size);             /* a descriptor, or -1 */
+int vk_open(const char *device, char *error, size_t size); /* a descriptor, or -1 */
+int vk_create_vm(int kvm);                                 /* a descriptor, or -1 and errno */
+uint32_t vk_max_vcpus(int kvm);
 int vk_complain(char *error, size_t size, const char *what, int code); /* returns -code */
 
 /* memory.c */
@@ -152,17 +161,54 @@ static inline void vk_tally(struct vk_vcpu *vcpu, enum vk_count which) {
     atomic_store_explicit(&vcpu->counts[which], now + 1, memory_order_relaxed);
 }
 
-/* The architecture's part, one file family each. */
+/* The architecture's part, one file family each. Where not said otherwise, functions
+ * returning int give 0, or -errno and one line in `error`. */
+extern const char vk_arch_driver_advice[]; /* what to do without a /dev/kvm */
 struct vk_entry *vk_arch_entry_new(void);
 void vk_arch_entry_clear(struct vk_entry *entry);
-int vk_arch_entry_set(struct vk_entry *entry, const char *name, uint64_t value);
+int vk_arch_entry_set(struct vk_entry *entry, const char *name, uint64_t value); /* 0, -ENOENT */
+struct vk_arch *vk_arch_new(struct vk_vm *vm); /* NULL: no memory */
+void vk_arch_free(struct vk_arch *arch);
+uint32_t vk_arch_max_vcpus(int kvm); /* a limit that the kernel does not tell; UINT32_MAX: none */
 int vk_arch_vm_init(struct vk_vm *vm, char *error, size_t size);       /* before the vCPUs */
 int vk_arch_vcpu_init(struct vk_vcpu *vcpu, char *error, size_t size); /* in index order */
+int vk_arch_vm_ready(struct vk_vm *vm, char *error, size_t size);      /* with all vCPUs */
+void vk_arch_vm_drop(struct vk_vm *vm); /* what vm_init and vm_ready made */
+uint64_t vk_arch_cpu_id(struct vk_vm *vm, uint32_t index);
+void vk_arch_cpu_model(struct vk_vm *vm, char *text, size_t size);
+const char *vk_arch_controller(const struct vk_vm *vm); /* InterruptController.kind */
+/* Under irq_lock, with a VM of the kernel's. */
 int vk_arch_set_line(struct vk_vm *vm, uint32_t line, bool level);
-/* An access to a port of the platform's own; false: it is somebody else's. */
-bool vk_arch_port(struct vk_vcpu *vcpu, bool write, uint16_t port, uint32_t width, uint8_t *data);
+/* Handles an exit that only this architecture has; false: it has no such. */
+bool vk_arch_exit(struct vk_vcpu *vcpu);
 void vk_arch_describe(struct vk_vcpu *vcpu, char *text, size_t size);
+
+#if defined(__aarch64__)
+struct vk_arch {
+    int gic; /* the kernel's device, or -1 */
+    bool v3;
+};
+
+/* The best interrupt controller the kernel has, a KVM_DEV_TYPE_*, or -errno. */
+int vk_arm64_gic_type(int vm);
+/* KVM_ARM_VCPU_INIT; `waits`: until PSCI starts it. 0 or -errno. */
+int vk_arm64_vcpu_init(int vm, int vcpu, bool waits);
+#endif
+
+#if defined(__x86_64__)
+/* Four pages that KVM needs on some Intel processors, and does not show to the
+ * guest's memory map: above every window of it. */
+#define VK_X86_IDENTITY_MAP 0xFFFBC000ull
+#define VK_X86_TSS          0xFFFBD000ul
+
+struct vk_arch {
+    unsigned rtc_index;
+};
+
+/* An access to a port of the platform's own; false: it is somebody else's. */
+bool vk_x86_port(struct vk_vcpu *vcpu, bool write, uint16_t port, uint32_t width, uint8_t *data);
 /* CPUID of a vCPU, for KVM_SET_CPUID2; NULL and errno on failure. Caller frees. */
 struct kvm_cpuid2 *vk_cpuid_new(int kvm, uint32_t index, uint32_t vcpus);
+#endif
 
 #endif

@@ -82,16 +82,6 @@ static void internal_error(struct vk_vcpu *vcpu) {
     crash(vcpu, VK_EXIT_CRASH, what);
 }
 
-static void ports(struct vk_vcpu *vcpu) {
-    struct kvm_run *run = vcpu->run;
-    uint8_t *data = (uint8_t *)run + run->io.data_offset;
-
-    for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
-        vk_io_access(vcpu, true, run->io.direction == KVM_EXIT_IO_OUT, run->io.port, run->io.size,
-                     data);
-    }
-}
-
 static void system_event(struct vk_vcpu *vcpu) {
     switch (vcpu->run->system_event.type) {
     case KVM_SYSTEM_EVENT_SHUTDOWN:
@@ -114,13 +104,13 @@ static void handle_exit(struct vk_vcpu *vcpu) {
         vk_io_access(vcpu, false, run->mmio.is_write, run->mmio.phys_addr, run->mmio.len,
                      run->mmio.data);
         return;
-    case KVM_EXIT_IO:
-        ports(vcpu);
-        return;
     case KVM_EXIT_INTR:
         vk_tally(vcpu, VK_COUNT_KICK);
         return;
     default:
+        if (vk_arch_exit(vcpu)) {
+            return;
+        }
         vk_tally(vcpu, VK_COUNT_OTHER);
     }
     switch (run->exit_reason) {

@@ -36,6 +36,10 @@ struct vd_irq *vk_vm_irq(struct vk_vm *vm, uint32_t line); /* NULL: no such line
 uint32_t vk_vm_lines(struct vk_vm *vm);                    /* the number after the last line's */
 struct vd_written *vk_vm_written(struct vk_vm *vm);
 uint64_t vk_vm_timer_hz(struct vk_vm *vm);
+uint64_t vk_vm_cpu_id(struct vk_vm *vm, uint32_t index); /* Platform.cpu_ids[index] */
+/* What the guest is told of its CPUs: words NAME=VALUE of Platform.cpu_model. */
+void vk_vm_cpu_model(struct vk_vm *vm, char *text, size_t size);
+const char *vk_vm_controller(struct vk_vm *vm); /* InterruptController.kind */
 
 /* Moves the log of the pages [gpa, gpa + size), which lie in one region, to
  * `bitmap`: a bit a page, rounded up to 64. The first call begins the log, with

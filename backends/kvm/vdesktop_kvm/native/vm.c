@@ -30,8 +30,7 @@ int vk_open(const char *device, char *error, size_t size) {
 
     if (fd < 0) {
         const char *advice =
-            errno == ENOENT || errno == ENODEV || errno == ENXIO
-                ? "turn on virtualisation in the firmware and load kvm_amd or kvm_intel"
+            errno == ENOENT || errno == ENODEV || errno == ENXIO ? vk_arch_driver_advice
             : errno == EACCES || errno == EPERM ? "add yourself to the group kvm and log in again"
                                                 : "see the kernel's log";
         snprintf(error, size, "cannot open %s (%s): %s", device, strerror(errno), advice);
@@ -96,15 +95,21 @@ static int install(struct vk_vm *vm, char *error, size_t size) {
             return result;
         }
     }
-    return 0;
+    return vk_arch_vm_ready(vm, error, size);
 }
 
-int vk_build(struct vk_vm *vm, char *error, size_t size) {
+int vk_create_vm(int kvm) {
     int fd;
 
     do {
-        fd = ioctl(vm->kvm, KVM_CREATE_VM, 0ul);
+        fd = ioctl(kvm, KVM_CREATE_VM, 0ul);
     } while (fd < 0 && errno == EINTR); /* a signal while the kernel waits for itself */
+    return fd;
+}
+
+int vk_build(struct vk_vm *vm, char *error, size_t size) {
+    int fd = vk_create_vm(vm->kvm);
+
     if (fd < 0) {
         return vk_complain(error, size, "create a VM", errno);
     }
@@ -137,6 +142,7 @@ void vk_drop(struct vk_vm *vm) {
         }
     }
     pthread_mutex_lock(&vm->irq_lock);
+    vk_arch_vm_drop(vm);
     if (vm->fd >= 0) {
         close(vm->fd);
         vm->fd = -1;
@@ -144,14 +150,19 @@ void vk_drop(struct vk_vm *vm) {
     pthread_mutex_unlock(&vm->irq_lock);
 }
 
-static bool check(struct vk_vm *vm, char *error, size_t size) {
-    int most = ioctl(vm->kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+uint32_t vk_max_vcpus(int kvm) {
+    int told = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+    uint32_t most = told > 0 && (uint32_t)told < VK_VCPUS_MAX ? (uint32_t)told : VK_VCPUS_MAX;
+    uint32_t arch = vk_arch_max_vcpus(kvm);
 
-    if (most > (int)VK_VCPUS_MAX || most <= 0) {
-        most = VK_VCPUS_MAX;
-    }
-    if (vm->vcpus == 0 || vm->vcpus > (uint32_t)most) {
-        snprintf(error, size, "kvm runs 1 to %d CPUs here, not %u", most, vm->vcpus);
+    return arch < most ? arch : most;
+}
+
+static bool check(struct vk_vm *vm, char *error, size_t size) {
+    uint32_t most = vk_max_vcpus(vm->kvm);
+
+    if (vm->vcpus == 0 || vm->vcpus > most) {
+        snprintf(error, size, "kvm runs 1 to %u CPUs here, not %u", most, vm->vcpus);
         return false;
     }
     int bytes = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
@@ -166,14 +177,17 @@ static bool check(struct vk_vm *vm, char *error, size_t size) {
 struct vk_vm *vk_vm_new(const char *device, uint32_t vcpus, char *error, size_t size) {
     struct vk_vm *vm = calloc(1, sizeof *vm);
     struct vk_entry *entry = vk_arch_entry_new();
+    struct vk_arch *arch = vm ? vk_arch_new(vm) : NULL;
 
-    if (!vm || !entry) {
-        free(vm);
+    if (!vm || !entry || !arch) {
+        vk_arch_free(arch);
         free(entry);
+        free(vm);
         snprintf(error, size, "kvm cannot create a VM: the host is out of memory");
         return NULL;
     }
     vm->entry = entry;
+    vm->arch = arch;
     vm->vcpus = vcpus;
     vm->fd = -1;
     vm->written = (struct vd_written){vk_memory_written, vm};
@@ -220,6 +234,7 @@ void vk_vm_free(struct vk_vm *vm) {
     pthread_cond_destroy(&vm->changed);
     pthread_mutex_destroy(&vm->lock);
     pthread_mutex_destroy(&vm->irq_lock);
+    vk_arch_free(vm->arch);
     free(vm->entry);
     free(vm);
 }
@@ -239,6 +254,18 @@ struct vd_written *vk_vm_written(struct vk_vm *vm) {
 
 uint64_t vk_vm_timer_hz(struct vk_vm *vm) {
     return vm->timer_hz;
+}
+
+uint64_t vk_vm_cpu_id(struct vk_vm *vm, uint32_t index) {
+    return vk_arch_cpu_id(vm, index);
+}
+
+void vk_vm_cpu_model(struct vk_vm *vm, char *text, size_t size) {
+    vk_arch_cpu_model(vm, text, size);
+}
+
+const char *vk_vm_controller(struct vk_vm *vm) {
+    return vk_arch_controller(vm);
 }
 
 void vk_vm_clear_entry(struct vk_vm *vm) {

@@ -69,7 +69,7 @@ static bool written(struct vk_vm *vm, uint16_t port, uint8_t value) {
         return true;
     case PORT_RTC_INDEX:
         /* A race of two vCPUs for the index is the guest's own. */
-        __atomic_store_n(&vm->rtc_index, value & 0x7Fu, __ATOMIC_RELAXED);
+        __atomic_store_n(&vm->arch->rtc_index, value & 0x7Fu, __ATOMIC_RELAXED);
         return true;
     case PORT_SLEEP_CONTROL:
         if ((value & SLEEP_MASK) == SLEEP_S5_ENABLE) {
@@ -89,7 +89,8 @@ static bool written(struct vk_vm *vm, uint16_t port, uint8_t value) {
     }
 }
 
-bool vk_arch_port(struct vk_vcpu *vcpu, bool write, uint16_t port, uint32_t width, uint8_t *data) {
+static bool own_port(struct vk_vcpu *vcpu, bool write, uint16_t port, uint32_t width,
+                     uint8_t *data) {
     if (width != 1) {
         return false;
     }
@@ -98,7 +99,7 @@ bool vk_arch_port(struct vk_vcpu *vcpu, bool write, uint16_t port, uint32_t widt
     }
     switch (port) {
     case PORT_RTC_DATA:
-        *data = rtc(__atomic_load_n(&vcpu->vm->rtc_index, __ATOMIC_RELAXED));
+        *data = rtc(__atomic_load_n(&vcpu->vm->arch->rtc_index, __ATOMIC_RELAXED));
         return true;
     case PORT_SLEEP_CONTROL:
     case PORT_SLEEP_STATUS:
@@ -107,4 +108,22 @@ bool vk_arch_port(struct vk_vcpu *vcpu, bool write, uint16_t port, uint32_t widt
     default:
         return false;
     }
+}
+
+bool vk_arch_exit(struct vk_vcpu *vcpu) {
+    struct kvm_run *run = vcpu->run;
+
+    if (run->exit_reason != KVM_EXIT_IO) {
+        return false;
+    }
+    uint8_t *data = (uint8_t *)run + run->io.data_offset;
+    bool write = run->io.direction == KVM_EXIT_IO_OUT;
+    for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
+        if (own_port(vcpu, write, run->io.port, run->io.size, data)) {
+            vk_tally(vcpu, VK_COUNT_PORT);
+        } else {
+            vk_io_access(vcpu, true, write, run->io.port, run->io.size, data);
+        }
+    }
+    return true;
 }

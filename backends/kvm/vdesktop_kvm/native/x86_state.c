@@ -11,11 +11,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-/* Four pages that KVM needs on some Intel processors, and does not show to the
- * guest's memory map: above every window of it. */
-#define IDENTITY_MAP 0xFFFBC000ull
-#define TSS          0xFFFBD000ull
-
 /* Firmware's part: MTRRs on, everything write-back. */
 #define MSR_MTRR_DEFAULT 0x2FFu
 #define MTRR_WRITE_BACK  0x806u
@@ -59,6 +54,48 @@ static const struct {
     FIELD(gdt_limit), FIELD(idt_base), FIELD(idt_limit), FIELD(cs),  FIELD(ds),   FIELD(es),
     FIELD(ss),        FIELD(fs),       FIELD(gs),
 };
+
+const char vk_arch_driver_advice[] =
+    "turn on virtualisation in the firmware and load kvm_amd or kvm_intel";
+
+struct vk_arch *vk_arch_new(struct vk_vm *vm) {
+    (void)vm;
+    return calloc(1, sizeof(struct vk_arch));
+}
+
+void vk_arch_free(struct vk_arch *arch) {
+    free(arch);
+}
+
+uint32_t vk_arch_max_vcpus(int kvm) {
+    (void)kvm;
+    return UINT32_MAX;
+}
+
+uint64_t vk_arch_cpu_id(struct vk_vm *vm, uint32_t index) {
+    (void)vm;
+    return index; /* KVM's local APIC ids */
+}
+
+void vk_arch_cpu_model(struct vk_vm *vm, char *text, size_t size) {
+    (void)vm;
+    snprintf(text, size, "%s", ""); /* CPUID says it all */
+}
+
+const char *vk_arch_controller(const struct vk_vm *vm) {
+    (void)vm;
+    return "ioapic";
+}
+
+int vk_arch_vm_ready(struct vk_vm *vm, char *error, size_t size) {
+    (void)error, (void)size;
+    vm->arch->rtc_index = 0;
+    return 0;
+}
+
+void vk_arch_vm_drop(struct vk_vm *vm) {
+    (void)vm; /* all of it goes with the kernel's VM */
+}
 
 struct vk_entry *vk_arch_entry_new(void) {
     struct vk_entry *entry = malloc(sizeof *entry);
@@ -105,10 +142,10 @@ static int set_routes(struct vk_vm *vm) {
 }
 
 int vk_arch_vm_init(struct vk_vm *vm, char *error, size_t size) {
-    uint64_t identity = IDENTITY_MAP;
+    uint64_t identity = VK_X86_IDENTITY_MAP;
 
     if (ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0 ||
-        ioctl(vm->fd, KVM_SET_TSS_ADDR, (unsigned long)TSS) < 0) {
+        ioctl(vm->fd, KVM_SET_TSS_ADDR, VK_X86_TSS) < 0) {
         return vk_complain(error, size, "place its own pages", errno);
     }
     if (ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0) < 0) {

@@ -50,7 +50,10 @@ next:
 interrupt:
     movq $1, 0x7f00
     andl $0xfffffdff, 16(%rsp)  /* return with interrupts off; the list does the EOI */
-    iretq
+    cmpq $(0x8000 + sleep - trampoline), (%rsp)
+    jne 1f
+    incq (%rsp)                 /* taken before the hlt after sti, as some emulated CPUs do: it would */
+1:  iretq                       /* sleep for ever */
 dispatch:
     cmpl $1, %eax
     je read
@@ -135,6 +138,7 @@ acknowledge:
 
 wait:
     sti
+sleep:
     hlt
     cli
     movq 0x7f00, %rax

@@ -36,18 +36,19 @@ class Image:
     arch: str
     suite: str
     folder: Path
+    backend: str = "tcg"  #: what it is to be booted on
 
     @property
     def name(self) -> str:
         return f"{self.arch}-{self.suite}"
 
 
-def find_image(arch: str, suite: str) -> Image:
+def find_image(arch: str, suite: str, backend: str = "tcg") -> Image:
     """Return a guest that was built; skip the test where it was not."""
     folder = ROOT / ".cache/guests" / f"{arch}-{suite}"
     if not (folder / "manifest.json").is_file():
         pytest.skip(f"no guest in {folder}: make guest ARCH={arch} SUITE={suite}")
-    return Image(arch, suite, folder)
+    return Image(arch, suite, folder, backend)
 
 
 class Guest:
@@ -58,7 +59,9 @@ class Guest:
     ) -> None:
         self.image = image
         self._number = 0
-        command = vdesktop("run", machine or image.folder / "machine.toml", *options)
+        command = vdesktop(
+            "run", machine or image.folder / "machine.toml", "--backend", image.backend, *options
+        )
         #: Control sockets of its own: tests of several checkouts may run at a time.
         self.variables = {"XDG_RUNTIME_DIR": str(scratch)}
         self.terminal = Terminal(command, scratch / "stderr", variables=self.variables)

@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: MIT
-"""A machine's desktop in a browser."""
