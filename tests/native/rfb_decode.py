@@ -107,8 +107,8 @@ class Zrle:
             bits = 1 if kind == 2 else 2 if kind <= 4 else 4
             for _ in range(height):
                 row = int.from_bytes(line := read((width * bits + 7) // 8), "big")
-                for x in range(width):
-                    out.append(palette[row >> (len(line) * 8 - bits * (x + 1)) & ((1 << bits) - 1)])
+                shifts = (len(line) * 8 - bits * (x + 1) for x in range(width))
+                out += [palette[row >> shift & ((1 << bits) - 1)] for shift in shifts]
             return out
         while len(out) < count:
             index = read(1)[0]

@@ -149,13 +149,18 @@ class Rig:
         self.keyboard = Sink(Key)
         self.tablet = Sink(PointerAbsolute, PointerButton, Wheel)
         self.touch = Sink(Touch)
+        self._sockets: list[socket.socket] = []
         self.private: list[tuple[int, int, bytes]] = []
         self.changed = threading.Condition()
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self.desktop = Desktop("test", [Screen(self.canvases)], [self.keyboard, self.tablet, self.touch])
-        self.server: RfbServer = self.call(lambda: self._new(options))
+        try:
+            self.server: RfbServer = self.call(lambda: self._new(options))
+        except BaseException:
+            self._end()
+            raise
 
     def _new(self, options: dict[str, Any]) -> RfbServer:
         return RfbServer(
@@ -195,18 +200,21 @@ class Rig:
         """A client's end."""
         ours, theirs = socket.socketpair()
         ours.settimeout(20)
-        try:
-            self.call(lambda: self.server.attach(theirs, **options))
-        except BaseException:
-            ours.close()
-            raise
+        self._sockets.append(ours)
+        self.call(lambda: self.server.attach(theirs, **options))
         return ours
 
     def gone(self) -> bool:
         return not self.server.clients
 
     def close(self) -> None:
+        """End it all; the clients' ends too."""
         self.call(self.server.close)
+        for sock in self._sockets:
+            sock.close()
+        self._end()
+
+    def _end(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()

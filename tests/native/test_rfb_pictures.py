@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +25,9 @@ from rfb_decode import Format
 from rfb_rig import Rig
 
 from vdesktop_core.display.screen import PixelFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FORMATS = {
     "ours": Format(),
