@@ -7,9 +7,9 @@ venv=$root/.venv
 
 # Debian and Ubuntu packages, by what they are for.
 build_packages=(gcc libc6-dev python3 python3-dev python3-venv)
-run_packages=(libslirp0 libnbd0 qemu-utils)
+run_packages=(libslirp0 libturbojpeg0 libnbd0 qemu-utils)
 guest_packages=(apt dpkg debian-archive-keyring)
-test_packages=(acpica-tools clang libclang-rt-dev device-tree-compiler git iproute2 make mount)
+test_packages=(acpica-tools clang libclang-rt-dev device-tree-compiler git iproute2 make mount openssl)
 
 yes=
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }

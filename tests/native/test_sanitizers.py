@@ -27,10 +27,10 @@ def test_native_tests_under_sanitizers_find_nothing(tmp_path: Path) -> None:
     env = os.environ | {"VDESKTOP_SANITIZE": "address,undefined"}
     built = subprocess.run([*build, tmp_path / "temp"], cwd=ROOT, env=env, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
-    package = tmp_path / "vdesktop_core"
-    for path in (ROOT / "vdesktop_core").iterdir():
-        if path.suffix not in (".so", ".c") and path.name != "__pycache__":
-            (package / path.name).symlink_to(path)
+    for source in (ROOT / "vdesktop_core", ROOT / "plugins/rfb/vdesktop_rfb"):
+        for path in source.iterdir():
+            if path.suffix not in (".so", ".c") and path.name != "__pycache__":
+                (tmp_path / source.name / path.name).symlink_to(path)
     env |= {
         "PYTHONPATH": str(tmp_path),
         "LD_PRELOAD": f"{runtime('libasan.so')}:{runtime('libubsan.so')}",

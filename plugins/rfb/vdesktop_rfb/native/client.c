@@ -97,8 +97,8 @@ static void obey(struct rfb_client *c) {
         c->busy = true;
         rfb_write(c, orders.control, orders.n_control);
         c->busy = false;
-        free(orders.control);
     }
+    free(orders.control);
     if (c->paused && rfb_queue_has_room(c)) {
         c->paused = false;
         rfb_parse(c);

@@ -97,7 +97,7 @@ struct rfb_client {
     bool left, gone, queue_full; /* RFB_LEFT was queued; taken; the thread waits for room */
     bool kicked;
     uint8_t *control; /* messages to be sent */
-    size_t n_control;
+    size_t n_control, control_room;
     uint32_t leds;
     struct rfb_stats stats_shared;
 

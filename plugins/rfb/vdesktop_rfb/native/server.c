@@ -274,11 +274,15 @@ void rfb_login_succeeded(struct rfb_client *c) {
 static int append_control(struct rfb_client *c, const uint8_t *message, size_t length) {
     if (length > CONTROL_MAX - c->n_control)
         return -ENOBUFS;
-    uint8_t *grown = realloc(c->control, c->n_control + length);
-    if (!grown)
-        return -ENOBUFS;
-    memcpy(grown + c->n_control, message, length);
-    c->control = grown;
+    if (c->n_control + length > c->control_room) {
+        size_t room = 2 * (c->n_control + length);
+        uint8_t *grown = realloc(c->control, room);
+        if (!grown)
+            return -ENOBUFS;
+        c->control = grown;
+        c->control_room = room;
+    }
+    memcpy(c->control + c->n_control, message, length);
     c->n_control += length;
     return 0;
 }
@@ -308,10 +312,10 @@ void rfb_take_orders(struct rfb_client *c, struct rfb_orders *orders, bool contr
         orders->control = c->control;
         orders->n_control = c->n_control;
         c->control = NULL;
-        c->n_control = 0;
+        c->n_control = c->control_room = 0;
     }
     c->stats_shared = c->stats;
-    c->stats_shared.memory += c->n_control;
+    c->stats_shared.memory += c->control_room;
     unlock(c->server);
 }
 
