@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Only names: the recipes load what a build needs, and every other command would wait for it.
 _SUITES = ("trixie", "bookworm")
-_FLAVOURS = ("minimal",)
+_FLAVOURS = ("minimal", "desktop")
 
 
 @click.group()
@@ -43,7 +43,7 @@ def guest() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
     metavar="DIR",
-    help="Folder that gets kernel, initrd, machine.toml and manifest.json.",
+    help="Folder that gets kernel, initrd, machine.toml, manifest.json and, of a desktop, disk.img.",
 )
 def build(arch: str, flavour: str, suite: str, mirror: str, cache: Path | None, output: Path) -> None:
     """Build a guest from Debian's packages.

@@ -61,6 +61,7 @@ class Apt:
             raise GuestBuildError(f"{mirror!r} is not a mirror's URL: give one without spaces or quotes")
         self.mirror = mirror
         self.suite = suite
+        self.architecture = architecture
         key = hashlib.sha256(f"{mirror} {suite} {architecture}".encode()).hexdigest()[:16]
         self._state = folder / "apt" / f"{suite}-{architecture}-{key}"
         self._archives = folder / "archives"
@@ -83,6 +84,8 @@ class Apt:
             "APT::Architectures::": architecture,
             "APT::Update::Error-Mode": "any",
             "Acquire::Languages": "none",
+            # What --print-uris prints, or else it is any that the lists have.
+            "Acquire::ForceHash": "SHA256",
             "Acquire::Retries": 3,
             # The sandbox user could not write to a cache folder below someone's home.
             "APT::Sandbox::User": "root",
@@ -128,24 +131,47 @@ class Apt:
         Raises:
             GuestBuildError: no such package, no network, or a checksum that does not match.
         """
-        listing = self._run(["apt-get", "download", "--print-uris", "-qq", *packages])
-        downloads = [_Download(m["name"], int(m["size"]), m["sha256"]) for m in _URI_LINE.finditer(listing)]
+        downloads = self._listed(["download"], packages)
         missing = [d for d in downloads if not _matches(self._archives / d.file, d)]
         if missing:
             wanted = {d.file.partition("_")[0] for d in missing}
-            errors = self._transfer(["download", *(p for p in packages if p in wanted)], progress)
-            if errors:
-                raise GuestBuildError(f"cannot download from {self.mirror}: {errors[0]}: try again to go on")
+            self._download(["download", *(p for p in packages if p in wanted)], missing, progress)
+        return [self._package(download) for download in downloads]
+
+    def fetch_closure(self, packages: tuple[str, ...], progress: Progress) -> list[Package]:
+        """Download what an installation of packages on an empty disk needs, and verify all of it.
+
+        Raises:
+            GuestBuildError: as :meth:`fetch`.
+        """
+        wanted = ["?essential", "?priority(required)", "apt", *packages]
+        command = ["install", "-y", "--no-install-recommends"]
+        downloads = self._listed(command, wanted)
+        missing = [d for d in downloads if not _matches(self._archives / d.file, d)]
+        if missing:
             for download in missing:
-                if not _matches(self._archives / download.file, download):
-                    raise GuestBuildError(
-                        f"{download.file} has another checksum than the package lists: try again"
-                    )
-        found = []
-        for download in downloads:
-            name, version, _ = download.file.split("_")
-            found.append(Package(name, unquote(version), self._archives / download.file, download.sha256))
-        return found
+                (self._archives / download.file).unlink(missing_ok=True)
+            where = ["-o", f"Dir::Cache::archives={self._archives}", "--download-only"]
+            self._download([*command, *where, *wanted], missing, progress)
+        return [self._package(download) for download in downloads]
+
+    def _listed(self, command: list[str], packages: list[str]) -> list[_Download]:
+        listing = self._run(["apt-get", *command, "--print-uris", "-qq", *packages])
+        return [_Download(m["name"], int(m["size"]), m["sha256"]) for m in _URI_LINE.finditer(listing)]
+
+    def _download(self, command: list[str], missing: list[_Download], progress: Progress) -> None:
+        errors = self._transfer(command, progress)
+        if errors:
+            raise GuestBuildError(f"cannot download from {self.mirror}: {errors[0]}: try again to go on")
+        for download in missing:
+            if not _matches(self._archives / download.file, download):
+                raise GuestBuildError(
+                    f"{download.file} has another checksum than the package lists: try again"
+                )
+
+    def _package(self, download: _Download) -> Package:
+        name, version, _ = download.file.split("_")
+        return Package(name, unquote(version), self._archives / download.file, download.sha256)
 
     def _run(self, command: list[str]) -> str:
         tool, *arguments = command

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 MACHINE = "machine.toml"
+DISK = "disk.img"
 _MANIFEST_VERSION = 1
 
 
@@ -54,10 +56,10 @@ def default_cache() -> Path:
 
 
 def build(spec: GuestSpec, output: Path, cache: Path, progress: Progress) -> None:
-    """Build a guest: ``kernel``, ``initrd``, ``machine.toml`` and ``manifest.json`` in a folder.
+    """Build a guest in a folder: ``kernel``, ``initrd``, ``machine.toml``, ``manifest.json``, ``disk.img``.
 
     Files appear whole, the manifest last; a failure leaves the folder as it was. A ``machine.toml`` that
-    someone edited is kept.
+    someone edited is kept. A flavour without a root has no disk.
 
     Raises:
         GuestBuildError: one line that says what failed and what to do.
@@ -76,10 +78,11 @@ def build(spec: GuestSpec, output: Path, cache: Path, progress: Progress) -> Non
             kernels = [name for name in depends if name.startswith(("linux-image-", "linux-modules-"))]
             packages = apt.fetch([*kernels, *flavour.packages], progress)
             with tempfile.TemporaryDirectory(prefix="unpack-", dir=cache) as scratch:
-                files = _assemble(spec, packages, kernels, Path(scratch), progress)
-        progress.step("write")
-        files[MANIFEST] = _manifest(spec, mirror, packages, files)
-        _write(output, files, progress)
+                files, modules = _assemble(spec, packages, kernels, Path(scratch), progress)
+                disk = _disk(spec, apt, cache, keyring, modules, progress)
+                progress.step("write")
+                files[MANIFEST] = _manifest(spec, mirror, packages, files)
+                _write(output, files, disk, progress)
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         raise GuestBuildError(f"cannot build the guest:{where} {error.strerror or error}") from error
@@ -87,8 +90,8 @@ def build(spec: GuestSpec, output: Path, cache: Path, progress: Progress) -> Non
 
 def _assemble(
     spec: GuestSpec, packages: list[Package], kernels: list[str], scratch: Path, progress: Progress
-) -> dict[str, bytes]:
-    """Unpack the packages and return the output files by name, but for the manifest."""
+) -> tuple[dict[str, bytes], ModuleTree]:
+    """Unpack the packages; return output files by name, but for the manifest, and the kernel's modules."""
     progress.step("unpack")
     for number, package in enumerate(packages):
         progress.advance(number / len(packages))
@@ -101,19 +104,38 @@ def _assemble(
             f"{', '.join(kernels)} and busybox are not laid out as expected: try another --suite"
         )
     progress.step("initramfs")
-    modules = ModuleTree(trees[0]).resolve(recipe.FLAVOURS[spec.flavour].modules)
+    flavour = recipe.FLAVOURS[spec.flavour]
+    tree = ModuleTree(trees[0])
+    modules = tree.resolve(flavour.modules)
     initrd = initramfs.build_initramfs(
         busybox=boxes[0].read_bytes(),
         release=trees[0].name,
         modules=modules,
         hostname="vdesktop",
         compression=spec.compression,
+        init=flavour.init,
     )
-    return {
+    files = {
         "kernel": images[0].read_bytes(),
         "initrd": initrd,
         MACHINE: _machine(spec).encode(),
     }
+    return files, tree
+
+
+def _disk(
+    spec: GuestSpec, apt: Apt, cache: Path, keyring: Path, tree: ModuleTree, progress: Progress
+) -> Path | None:
+    """Make the disk of a flavour that has one; it stays in the cache folder until it is moved away."""
+    flavour = recipe.FLAVOURS[spec.flavour]
+    if flavour.root is None:
+        return None
+    from vdesktop_core.guestbuild.desktop import DesktopDisk
+
+    maker = DesktopDisk(spec.arch, cache, apt, keyring)
+    archive = maker.root(flavour.root, progress)
+    modules = tree.resolve((*flavour.modules, *flavour.root.modules))
+    return maker.disk(archive, flavour.root, tree.folder, modules, progress)
 
 
 def _unpack(package: Package, folder: Path) -> None:
@@ -126,18 +148,20 @@ def _unpack(package: Package, folder: Path) -> None:
 
 
 def _machine(spec: GuestSpec) -> str:
+    flavour = recipe.FLAVOURS[spec.flavour]
+    disk = f'\n[[device]]\ntype = "blk"\npath = "{DISK}"\n' if flavour.root is not None else ""
     return f"""\
 # A machine for this guest: vdesktop run {MACHINE}
 [machine]
 name = "{spec.suite}-{spec.arch}"
 arch = "{spec.arch}"
-memory = "512M"
+memory = "{flavour.memory}"
 
 [boot]
 kernel = "kernel"
 initrd = "initrd"
-append = "console=hvc0 quiet"
-"""
+append = "{flavour.append}"
+{disk}"""
 
 
 def _manifest(spec: GuestSpec, mirror: str, packages: list[Package], files: dict[str, bytes]) -> bytes:
@@ -153,8 +177,8 @@ def _manifest(spec: GuestSpec, mirror: str, packages: list[Package], files: dict
     return (json.dumps(manifest, indent=2) + "\n").encode()
 
 
-def _write(output: Path, files: dict[str, bytes], progress: Progress) -> None:
-    """Replace the files one by one, each of them whole."""
+def _write(output: Path, files: dict[str, bytes], disk: Path | None, progress: Progress) -> None:
+    """Replace the files one by one, each of them whole; the disk is moved."""
     output.mkdir(parents=True, exist_ok=True)
     if _edited(output):
         files = {name: data for name, data in files.items() if name != MACHINE}
@@ -169,11 +193,25 @@ def _write(output: Path, files: dict[str, bytes], progress: Progress) -> None:
                 os.fchmod(file.fileno(), 0o644)
                 file.flush()
                 os.fsync(file.fileno())
+        if disk is not None:
+            staged.insert(0, (_moved_beside(disk, output / DISK), output / DISK))
         for source, target in staged:
             source.replace(target)
     finally:
         for source, _ in staged:
             source.unlink(missing_ok=True)
+
+
+def _moved_beside(disk: Path, target: Path) -> Path:
+    """Bring the disk to its target's file system, with its holes, under another name."""
+    part = target.with_name(f".{target.name}-part")
+    try:
+        disk.replace(part)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        subprocess.run(["cp", "--sparse=always", disk, part], check=True)
+    return part
 
 
 def _edited(output: Path) -> bool:

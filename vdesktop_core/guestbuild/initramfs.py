@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 #: Where each of this package's files goes, and its mode.
 _SCRIPTS = {
-    "init": ("init", 0o755),
     "drivers": ("etc/vdesktop/drivers", 0o755),
     "network": ("etc/vdesktop/network", 0o755),
     "dhcp": ("etc/vdesktop/dhcp", 0o755),
@@ -44,6 +43,7 @@ def build_initramfs(
     modules: list[Module],
     hostname: str,
     compression: str = DEFAULT_COMPRESSION,
+    init: str = "init",
 ) -> bytes:
     """Return an initramfs.
 
@@ -53,6 +53,7 @@ def build_initramfs(
         modules: in an order they can be loaded in.
         hostname: what the guest calls itself.
         compression: a key of :data:`COMPRESSIONS`.
+        init: which of this package's scripts is the first program.
     """
     out = io.BytesIO()
     cpio = CpioWriter(out)
@@ -66,6 +67,7 @@ def build_initramfs(
     cpio.symlink("sbin/modprobe", "/bin/busybox")
     cpio.symlink("sbin/init", "/bin/busybox")
     scripts = resources.files(__package__) / "rootfs"
+    cpio.file("init", (scripts / init).read_bytes(), 0o755)
     for source, (target, mode) in _SCRIPTS.items():
         cpio.file(target, (scripts / source).read_bytes(), mode)
     cpio.file("etc/hostname", f"{hostname}\n".encode())
