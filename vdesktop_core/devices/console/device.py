@@ -61,6 +61,20 @@ class ConsoleConfig(DeviceConfig, forbid_unknown_fields=True, kw_only=True, froz
             raise ConfigError(f"console: {len(self.ports)} ports of at most {most}: give 1 to {MAX_PORTS}")
 
 
+class PortSession(msgspec.Struct, frozen=True):
+    """A port's present or last opening by the guest.
+
+    Attributes:
+        open: whether it lasts.
+        openings: how many there were, modulo 2^16.
+        start: bytes the guest had sent through the port before it, modulo 2^47.
+    """
+
+    open: bool
+    openings: int
+    start: int
+
+
 def _room_for(ports: Sequence[PortConfig]) -> int:
     """How many ports to offer. One means no MULTIPORT, which only a nameless console can do without."""
     if len(ports) == 1 and ports[0].console and not ports[0].name:
@@ -127,6 +141,9 @@ class ConsoleDevice(Device):
         if error:
             raise DeviceError(f"{self.name}: cannot add port {number}: {os.strerror(-error)}")
         self._ports[number] = port
+        error = lib.vd_console_watch_port(self._console, number, port.session_fd)
+        if error:
+            raise DeviceError(f"{self.name}: cannot watch port {number}: {os.strerror(-error)}")
         port.on_resize(lambda: self.resize(number))
 
     def add_port(self, number: int, name: str, port: ConsolePort, *, console: bool = False) -> None:
@@ -148,6 +165,13 @@ class ConsoleDevice(Device):
         if lib.vd_console_remove_port(self._console, number):
             raise DeviceError(f"{self.name} has no port {number}")
         del self._ports[number]
+
+    def session(self, number: int) -> PortSession:
+        """Return what the guest did with a port last, on any thread. Raises DeviceError: there is none."""
+        found = ffi.new("struct vd_console_session *")
+        if lib.vd_console_port_session(self._console, number, found):
+            raise DeviceError(f"{self.name} has no port {number}")
+        return PortSession(bool(found.open), int(found.openings), int(found.start))
 
     def resize(self, number: int) -> None:
         """Tell the guest the present size of a port's terminal."""

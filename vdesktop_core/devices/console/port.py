@@ -34,6 +34,7 @@ class ConsolePort:
         listen_fd: a listening stream socket whose clients take turns, or -1.
         lossy: drop output while nobody reads, instead of making the guest wait.
         escape_fd: an eventfd that is written when a person types ESCAPE and ESCAPE_THEN, or -1.
+        session_fd: an eventfd that is written when the guest opens or closes the port, or -1.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class ConsolePort:
         listen_fd: int = -1,
         lossy: bool = False,
         escape_fd: int = -1,
+        session_fd: int = -1,
     ) -> None:
         self.read_fd = read_fd
         self.write_fd = write_fd
         self.listen_fd = listen_fd
         self.lossy = lossy
         self.escape_fd = escape_fd
+        self.session_fd = session_fd
 
     def size(self) -> tuple[int, int] | None:
         """Return columns and rows, or None where that means nothing."""

@@ -23,6 +23,7 @@ struct port_call {
     const struct vd_console_port_config *config;
     uint32_t id;
     int result;
+    int event_fd;
     struct vd_console_counters *counters;
 };
 
@@ -71,7 +72,7 @@ static void stopped(struct vd_plane *plane, uint64_t mask, bool all) {
         if (!all)
             continue;
         port->pending = 0;
-        port->guest_open = false;
+        console_port_session(port, false);
     }
     if (!all)
         return;
@@ -128,6 +129,7 @@ struct vd_console *vd_console_new(const struct vd_host *host, struct vd_mem *mem
         port->console = console;
         port->id = id;
         port->in_fd = port->out_fd = port->listen_fd = port->escape.fd = port->patience_fd = -1;
+        port->session_fd = -1;
     }
     struct vd_device *dev = &console->plane.dev;
     dev->ops = &console_ops;
@@ -199,6 +201,7 @@ static void do_add_port(void *opaque) {
     port->escape.armed = port->write_error_logged = false;
     snprintf(port->name, sizeof port->name, "%s", config->name ? config->name : "");
     port->counters = (struct vd_console_counters){0};
+    atomic_store(&port->session, 0);
     port->present = true;
     console_control_post(port, CONSOLE_DEVICE_ADD);
     console_port_watch(port);
@@ -221,7 +224,8 @@ static void do_remove_port(void *opaque) {
         call->result = -ENOENT;
         return;
     }
-    port->present = port->guest_open = false;
+    console_port_session(port, false);
+    port->present = false;
     port->pending = 0;
     port->tx_offset = 0;
     console_port_close(port);
@@ -277,6 +281,37 @@ int vd_console_port_counters(struct vd_console *console, uint32_t id,
     struct port_call call = {.console = console, .id = id, .counters = counters};
     vd_loop_call(console->plane.loop, do_counters, &call);
     return call.result;
+}
+
+static void do_watch_port(void *opaque) {
+    struct port_call *call = opaque;
+    struct console_port *port = &call->console->port[call->id];
+    if (!port->present) {
+        call->result = -ENOENT;
+        return;
+    }
+    int own = dup_fd(call->event_fd, &call->result);
+    if (call->result)
+        return;
+    if (port->session_fd >= 0)
+        close(port->session_fd);
+    port->session_fd = own;
+}
+
+int vd_console_watch_port(struct vd_console *console, uint32_t id, int event_fd) {
+    if (id >= console->max_ports)
+        return -ENOENT;
+    struct port_call call = {.console = console, .id = id, .event_fd = event_fd};
+    vd_loop_call(console->plane.loop, do_watch_port, &call);
+    return call.result;
+}
+
+int vd_console_port_session(const struct vd_console *console, uint32_t id,
+                            struct vd_console_session *session) {
+    if (id >= console->max_ports)
+        return -ENOENT;
+    *session = console_session(&console->port[id]);
+    return 0;
 }
 
 uint64_t vd_console_bad_controls(const struct vd_console *console) {

@@ -43,9 +43,11 @@ struct console_port {
     _Atomic uint32_t size; /* cols | rows << 16 */
 
     bool guest_open;
-    uint32_t pending;   /* bit e: control message e waits for a buffer */
-    size_t tx_offset;   /* bytes of the first waiting chain that are already written */
-    uint32_t in_events; /* what in_fd is watched for; 0: not watched */
+    int session_fd;           /* an eventfd, written when guest_open changes, or -1 */
+    _Atomic uint64_t session; /* openings << 48 | start << 1 | open */
+    uint32_t pending;         /* bit e: control message e waits for a buffer */
+    size_t tx_offset;         /* bytes of the first waiting chain that are already written */
+    uint32_t in_events;       /* what in_fd is watched for; 0: not watched */
     bool out_watched, listen_watched;
     int patience_fd; /* a lossy port's timerfd */
     bool dropping;   /* its reader has had its time */
@@ -73,6 +75,14 @@ static inline uint16_t console_tx_queue(uint32_t port) {
     return (uint16_t)(console_rx_queue(port) + 1);
 }
 
+#define SESSION_START_MAX ((UINT64_C(1) << 47) - 1)
+
+static inline struct vd_console_session console_session(const struct console_port *port) {
+    uint64_t packed = atomic_load(&port->session);
+    return (struct vd_console_session){packed & 1, (uint16_t)(packed >> 48),
+                                       packed >> 1 & SESSION_START_MAX};
+}
+
 static inline bool console_host_open(const struct console_port *port) {
     return port->in_fd >= 0 || port->out_fd >= 0;
 }
@@ -87,6 +97,8 @@ void console_port_tx(struct console_port *port);
 /* Watches what the port's state asks for, and nothing else. */
 void console_port_watch(struct console_port *port);
 void console_port_close(struct console_port *port);
+/* The guest opened or closed the port; changes nothing else. */
+void console_port_session(struct console_port *port, bool open);
 /* Makes a lossy port's timer. 0 or -errno. */
 int console_port_patience(struct console_port *port);
 /* The chain that waits is no longer the device's. */

@@ -105,7 +105,7 @@ static void port_ready(struct console_port *port, bool ready) {
 }
 
 static void port_open(struct console_port *port, bool open) {
-    port->guest_open = open;
+    console_port_session(port, open);
     console_port_watch(port);
     console_port_rx(port);
 }

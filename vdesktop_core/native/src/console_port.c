@@ -99,6 +99,23 @@ void console_port_forget(struct console_port *port) {
     unwatch_out(port);
 }
 
+void console_port_session(struct console_port *port, bool open) {
+    static const uint64_t one = 1;
+    if (port->guest_open == open)
+        return;
+    port->guest_open = open;
+    struct vd_console_session session = console_session(port);
+    session.open = open;
+    if (open) {
+        session.openings++;
+        session.start = port->counters.tx_bytes & SESSION_START_MAX;
+    }
+    atomic_store(&port->session,
+                 (uint64_t)session.openings << 48 | session.start << 1 | session.open);
+    if (port->session_fd >= 0 && write(port->session_fd, &one, sizeof one) < 0)
+        return; /* a full counter is as good as one more */
+}
+
 static void close_in(struct console_port *port) {
     if (port->in_fd < 0)
         return;
@@ -125,11 +142,13 @@ void console_port_close(struct console_port *port) {
         close(port->listen_fd);
     if (port->escape.fd >= 0)
         close(port->escape.fd);
+    if (port->session_fd >= 0)
+        close(port->session_fd);
     if (port->patience_fd >= 0) {
         vd_loop_remove(port->console->plane.loop, port->patience_fd);
         close(port->patience_fd);
     }
-    port->listen_fd = port->escape.fd = port->patience_fd = -1;
+    port->listen_fd = port->escape.fd = port->session_fd = port->patience_fd = -1;
 }
 
 /* One direction ended. A client's connection goes as a whole. */

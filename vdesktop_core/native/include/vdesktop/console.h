@@ -62,6 +62,19 @@ int vd_console_resize(struct vd_console *console, uint32_t id, uint16_t cols, ui
 /* 0 or -ENOENT. */
 int vd_console_port_counters(struct vd_console *console, uint32_t id,
                              struct vd_console_counters *counters);
+/* event_fd (an eventfd, duplicated) is written whenever the guest opens or closes
+ * the port: for a protocol that starts anew with each opening. -1: no more.
+ * 0 or -ENOENT, or the errno of dup. */
+int vd_console_watch_port(struct vd_console *console, uint32_t id, int event_fd);
+struct vd_console_session {
+    bool open;         /* the guest has the port open */
+    uint16_t openings; /* how many times it has opened it, modulo 2^16 */
+    uint64_t start;    /* tx_bytes at the last opening, modulo 2^47 */
+};
+/* So that the reader of out_fd can tell one opening's bytes from another's: the bytes
+ * of an opening come after it is to be seen here. Takes no lock. 0 or -ENOENT. */
+int vd_console_port_session(const struct vd_console *console, uint32_t id,
+                            struct vd_console_session *session);
 /* Control messages that name an unknown port or event, or that are too short,
  * and emergency bytes that found their buffer full. */
 uint64_t vd_console_bad_controls(const struct vd_console *console);
