@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @hookimpl
 def vdesktop_device_types() -> Sequence[DeviceType]:
-    """blk, console, gpu, input, net, rng."""
-    from vdesktop_core.devices import blk, console, gpu, net, rng
+    """agent, blk, console, gpu, input, net, rng."""
+    from vdesktop_core.devices import agent, blk, console, gpu, net, rng
     from vdesktop_core.devices import input as input_device
 
-    return [module.DEVICE_TYPE for module in (blk, console, gpu, input_device, net, rng)]
+    return [module.DEVICE_TYPE for module in (agent, blk, console, gpu, input_device, net, rng)]
 
 
 @hookimpl

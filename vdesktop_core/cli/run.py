@@ -62,7 +62,15 @@ class Exit(enum.IntEnum):
 @click.option(
     "--display",
     metavar="NAME[:…]|none",
-    help="What shows the screen; adds a gpu, keyboard, tablet and touch screen. [default: none]",
+    help="What shows the screen; adds a gpu, keyboard, tablet, touch screen and agent. [default: none]",
+)
+@click.option(
+    "--clipboard",
+    type=click.Choice(["both", "to-guest", "to-host", "off"]),
+    help="Which way copies go, where there is a display. [default: both]",
+)
+@click.option(
+    "--files/--no-files", default=None, help="Whether files may be dropped into the guest. [default: yes]"
 )
 @click.option("--rng/--no-rng", default=True, help="An entropy device. [default: yes]")
 @click.option("--control/--no-control", default=None, help="Listen for `vdesktop ctl`. [default: yes]")
@@ -129,6 +137,8 @@ def machine_config(options: Mapping[str, Any]) -> MachineConfig:
     values["devices"] = _devices(tuple(values.get("devices", ())), options)
     if values.get("display", "none") != "none":
         values["devices"] += _desktop_devices(values["devices"])
+    policy = {k: options[k] for k in ("clipboard", "files") if options[k] is not None}
+    values["devices"] = _with_policy(values["devices"], policy)
     return configuration.build(values)
 
 
@@ -158,11 +168,26 @@ def _devices(devices: Sequence[Any], options: Mapping[str, Any]) -> tuple[Any, .
 
 
 def _desktop_devices(devices: Sequence[Any]) -> tuple[Any, ...]:
-    """Return what a desktop has and these devices lack: a screen, and something to type and point with."""
+    """Return what a desktop has and these devices lack: a screen, hands, and a way to the guest's agent."""
     present = {configuration.device_type_name(device) for device in devices}
     screen = () if "gpu" in present else ({"type": "gpu"},)
     hands = () if "input" in present else ("keyboard", "tablet", "touch")
-    return (*screen, *({"type": "input", "kind": kind} for kind in hands))
+    agent = () if "agent" in present else ({"type": "agent"},)
+    return (*screen, *({"type": "input", "kind": kind} for kind in hands), *agent)
+
+
+def _with_policy(devices: Sequence[Any], policy: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the devices with the options' word on what may pass; an agent for nothing is left out."""
+    changed = []
+    for device in devices:
+        if configuration.device_type_name(device) == "agent":
+            keys = {**device, **policy}
+            if keys.get("clipboard") == "off" and keys.get("files") is False:
+                continue
+            changed.append(keys)
+        else:
+            changed.append(device)
+    return tuple(changed)
 
 
 async def _run(config: MachineConfig, timeout: float | None, stats: str | None) -> int:
