@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -29,7 +30,7 @@ from console_rig import (
 )
 from split_driver import FREE, wait_for
 
-from vdesktop_core._native import lib
+from vdesktop_core._native import ffi, lib
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -300,6 +301,42 @@ def test_port_that_the_guest_has_not_opened_keeps_its_input(consoles, pipes) -> 
     assert console.silent(4)
     console.control(1, OPEN, 1)
     assert console.received(1) == b"later"
+
+
+def test_session_of_a_port_says_which_opening_and_where_its_bytes_begin(consoles, pipes) -> None:
+    console, _, hear = multiport(consoles, pipes)
+    told = os.eventfd(0, os.EFD_NONBLOCK)
+    assert lib.vd_console_watch_port(console.console, 1, told) == 0
+    session = ffi.new("struct vd_console_session *")
+
+    def now(port: int = 1) -> tuple[bool, int, int]:
+        console.counters(0)
+        assert lib.vd_console_port_session(console.console, port, session) == 0
+        return session.open, session.openings, session.start
+
+    assert now() == (True, 1, 0)
+    console.send(b"first", 1)
+    assert read_all(hear[1], 5) == b"first"
+    assert now() == (True, 1, 0)
+    console.control(1, OPEN, 0)
+    wait_for(lambda: not now()[0], "closed")
+    assert now() == (False, 1, 0)
+    console.control(1, OPEN)
+    wait_for(lambda: now()[0], "opened")
+    console.control(1, OPEN)  # open as it is: no news
+    console.send(b"second", 1)
+    assert read_all(hear[1], 6) == b"second"
+    assert now() == (True, 2, 5)
+    assert os.eventfd_read(told) == 2
+    assert now(0) == (True, 1, 0)
+    console.rig.write(0x70, 0)
+    assert now() == (False, 2, 5)
+    assert os.eventfd_read(told) == 1
+    assert lib.vd_console_watch_port(console.console, 1, -1) == 0
+    for port in (7, 99):
+        assert lib.vd_console_watch_port(console.console, port, told) == -errno.ENOENT
+    assert lib.vd_console_port_session(console.console, 99, session) == -errno.ENOENT
+    os.close(told)
 
 
 def test_resize_is_told_as_it_is_when_a_buffer_comes(consoles, pipes) -> None:
