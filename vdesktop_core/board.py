@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from vdesktop_core.arch.boot import Boot, BootSource, MachineLayout, UartLayout
+from vdesktop_core.arch.command_line import screen_words
 from vdesktop_core.arch.memory_map import memory_map, ram_banks
 from vdesktop_core.config import device_config
 from vdesktop_core.devices.base import DeviceContext
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from vdesktop_core.config import MachineConfig
     from vdesktop_core.devices.base import DeviceConfig, DeviceType
+    from vdesktop_core.display.bootfb import BootFramebuffer
     from vdesktop_core.display.frontend import Desktop
     from vdesktop_core.hypervisor import Hypervisor, VirtualMachine
     from vdesktop_core.slots import Occupant
@@ -84,6 +86,7 @@ class Board:
             )
             self._map_ram()
             self.io_thread = stack.enter_context(contextlib.closing(IoThread(self.host.native, "vd-io")))
+            self._make_framebuffer(stack)
             self.slots = stack.enter_context(
                 contextlib.closing(Slots(self.vm, memory_map(config.arch), self.host.native))
             )
@@ -103,6 +106,16 @@ class Board:
                 raise
         self.memory.on_written(self.vm.written_hook())
 
+    def _make_framebuffer(self, stack: contextlib.ExitStack) -> None:
+        self.framebuffer: BootFramebuffer | None = None
+        if (size := self.config.framebuffer_size) is None:
+            return
+        from vdesktop_core.display.bootfb import BootFramebuffer, place_framebuffer
+
+        layout = place_framebuffer(self.config.arch, size)
+        self.framebuffer = BootFramebuffer(self.host.native, layout, self.memory, self.vm)
+        stack.callback(self.framebuffer.close)
+
     def _make_devices(self) -> None:
         checked = [device_config(device, self._plugins.device_types) for device in self.config.devices]
         names = device_names(checked)
@@ -119,6 +132,7 @@ class Board:
             loop=self.io_thread.native,
             call_soon=self._call_soon,
             plugins=self._plugins.behind,
+            framebuffer=self.framebuffer,
         )
         return self.slots.put(slot, name, kind, lambda: kind.create(config, context))
 
@@ -168,6 +182,8 @@ class Board:
             ram=self.ram,
             slots=tuple(self.slots.layout),
             uart=self.uart_layout,
+            framebuffer=None if self.framebuffer is None else self.framebuffer.layout,
+            append=() if self.framebuffer is None else screen_words(self.config.boot.append),
         )
         self.vm.set_entry(self.boot.load(layout, self.vm.platform(), self.memory))
 
@@ -176,9 +192,12 @@ class Board:
         from vdesktop_core.display.frontend import Desktop
 
         devices = [occupant.device for occupant in self.slots.occupants]
+        screens = [screen for device in devices if (screen := device.screen) is not None]
+        if self.framebuffer is not None and self.framebuffer.screen is not None:
+            screens.insert(0, self.framebuffer.screen)
         return Desktop(
             machine=self.config.name,
-            screens=tuple(screen for device in devices if (screen := device.screen) is not None),
+            screens=tuple(screens),
             inputs=tuple(sink for device in devices if (sink := device.input_sink) is not None),
             clipboards=tuple(board for device in devices if (board := device.clipboard) is not None),
             file_drops=tuple(drop for device in devices if (drop := device.file_drop) is not None),
@@ -187,11 +206,15 @@ class Board:
     def reset(self) -> None:
         """Bring everything to its state at power-on. The vCPUs must have stopped."""
         self.slots.reset()
-        self.vm.reset()
+        with self.framebuffer.held() if self.framebuffer is not None else contextlib.nullcontext():
+            self.vm.reset()
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Return monotonic counters by device name, and the backend's under ``vm``."""
-        return {"vm": dict(self.vm.counters())} | self.slots.counters()
+        counters = {"vm": dict(self.vm.counters())}
+        if self.framebuffer is not None:
+            counters[self.framebuffer.name] = dict(self.framebuffer.counters())
+        return counters | self.slots.counters()
 
     def close(self) -> None:
         """Take everything apart: vCPUs first, then devices, then memory. Idempotent."""

@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 MAX_CPUS = 254
 #: The name of a machine that nobody named; the control socket numbers those.
 DEFAULT_NAME = "vdesktop"
+#: Pixels of the boot framebuffer, where nothing else is asked for.
+DEFAULT_FRAMEBUFFER = "1024x768"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_PIXELS = re.compile(r"(\d{1,5})x(\d{1,5})")
 _PATH_KEYS = ("kernel", "initrd")
 
 
@@ -46,6 +49,18 @@ def parse_size(text: str | int) -> int:
     if not match:
         raise ConfigError(f"{text!r} is not a size: write a number with K, M, G or T, such as 512M")
     return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def parse_pixels(text: str) -> tuple[int, int]:
+    """Return width and height of a picture written as ``1024x768``.
+
+    Raises:
+        ConfigError: it is not written like this.
+    """
+    match = _PIXELS.fullmatch(text)
+    if not match:
+        raise ConfigError(f"{text!r} is not a picture's size: write it as 1024x768")
+    return int(match[1]), int(match[2])
 
 
 def parse_arch(name: str) -> Arch:
@@ -91,6 +106,8 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
         backends: options of backends, by name.
         debug_uart: a console backend's specification for the 16550, or ``none``.
         display: a display front-end's specification, or ``none``.
+        framebuffer: size of the boot framebuffer such as ``1024x768``, ``none``, or ``auto``: one where there
+            is a display or a gpu.
         reboot: False: a guest reset ends the run (``--no-reboot``).
         control: listen on a control socket (``docs/control.md``); default: what runs the machine decides:
             the command does, Python does not.
@@ -107,6 +124,7 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     backends: Mapping[str, Mapping[str, Any]] = {}
     debug_uart: str = "none"
     display: str = "none"
+    framebuffer: str = "auto"
     reboot: bool = True
     control: bool | None = None
 
@@ -124,6 +142,8 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
             )
         if self.memory < 16 << 20 or self.memory % (1 << 20):
             raise ConfigError(f"{self.memory} bytes of memory: give whole MiB, 16M at least")
+        if self.framebuffer not in ("auto", "none"):
+            parse_pixels(self.framebuffer)
         for device in self.devices:
             device_type_name(device)
 
@@ -131,6 +151,16 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     def vcpus(self) -> int:
         """Number of vCPUs that the machine has, started or not."""
         return self.max_cpus or self.cpus
+
+    @property
+    def framebuffer_size(self) -> str | None:
+        """Size of the boot framebuffer; None: the machine has none."""
+        if self.framebuffer == "none":
+            return None
+        if self.framebuffer != "auto":
+            return self.framebuffer
+        has_screen = self.display != "none" or any(device_type_name(d) == "gpu" for d in self.devices)
+        return DEFAULT_FRAMEBUFFER if has_screen else None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -144,6 +174,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
         backend: str | None = None
         debug_uart: str | None = None
         display: str | None = None
+        framebuffer: str | None = None
         reboot: bool | None = None
         max_cpus: int | None = None
         control: bool | None = None

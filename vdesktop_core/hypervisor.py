@@ -258,6 +258,10 @@ class VirtualMachine(Protocol):
         """Page frame offsets written since the last call. Needs ``DIRTY_LOG``."""
         ...
 
+    def dirty_hook(self) -> int:
+        """Address of a ``struct vd_dirty``, the same log for the data path; 0 without ``DIRTY_LOG``."""
+        ...
+
     def counters(self) -> Mapping[str, int]:
         """Monotonic counters for ``--stats``: exits, interrupts, …"""
         ...

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 from typing import TYPE_CHECKING, Self
@@ -40,6 +41,8 @@ class MemoryRegion:
         fd = os.memfd_create(f"vdesktop-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, size)
+            # No process that it is handed to can make it shorter under the others' mappings.
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         except (OSError, ValueError, OverflowError) as error:
             os.close(fd)

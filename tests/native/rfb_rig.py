@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from vdesktop_rfb.server import RfbOptions, RfbServer
 
 from vdesktop_core._native import ffi, lib
-from vdesktop_core.devices.gpu.scanout import NativeViewing
 from vdesktop_core.display.frontend import Desktop
 from vdesktop_core.display.input import Key, Led, PointerAbsolute, PointerButton, Touch, Wheel
+from vdesktop_core.display.native import NativeViewing
 from vdesktop_core.display.screen import PixelFormat
 from vdesktop_core.host import Host
 

@@ -38,7 +38,7 @@ from vdesktop_core.testing import Interrupt
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vdesktop_core.devices.gpu.scanout import NativeSurface, NativeViewing
+    from vdesktop_core.display.native import NativeSurface, NativeViewing
 
 
 @pytest.fixture

@@ -6,17 +6,23 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+import uuid
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import libfdt
+import msgspec
 import pytest
-from arch_support import make_layout, make_platform
+from arch_support import FakeMemory, make_layout, make_platform, riscv_image
 
 from vdesktop_core.arch import aarch64, riscv64
-from vdesktop_core.arch.boot import FramebufferLayout, MachineLayout
+from vdesktop_core.arch.boot import Boot, BootSource, FramebufferLayout, MachineLayout
 from vdesktop_core.arch.memory_map import MIB, SLOT_COUNT, Window, memory_map
 from vdesktop_core.errors import BootError, ConfigError
 from vdesktop_core.hypervisor import Arch, InterruptController, IrqTrigger, Platform
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _Builder = Callable[[MachineLayout, Platform, bytes, Window | None], bytes]
 _BUILDERS: dict[Arch, _Builder] = {
@@ -163,3 +169,48 @@ def test_framebuffer_without_sense_is_refused(changes: dict[str, object]) -> Non
     fields: dict[str, object] = {"base": 0x1000_0000, "width": 1024, "height": 768, "stride": 4096}
     with pytest.raises(ConfigError, match="framebuffer"):
         FramebufferLayout(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_riscv64_framebuffer_is_told_by_efi_tables_only(tmp_path: Path) -> None:
+    (tmp_path / "k").write_bytes(riscv_image())
+    layout = msgspec.structs.replace(
+        make_layout(Arch.RISCV64, 128 * MIB, framebuffer=_SCREEN), append=("console=tty0",)
+    )
+    memory = FakeMemory(layout.ram)
+    boot = Boot(BootSource(tmp_path / "k", append="quiet"), Arch.RISCV64)
+    entry = boot.load(layout, make_platform(Arch.RISCV64), memory)
+    boot.close()
+    tree = libfdt.FdtRo(memory.read(entry.registers["a1"], 64 << 10))
+    assert _text(tree, "/chosen", "bootargs") == ["console=tty0 quiet"]
+    with pytest.raises(libfdt.FdtException):
+        tree.path_offset("/chosen/framebuffer@10000000")
+
+    def number(name: str) -> int:
+        return int.from_bytes(bytes(tree.getprop(tree.path_offset("/chosen"), name)), "big")
+
+    system = number("linux,uefi-system-table")
+    assert memory.read(system, 8) == b"IBI SYST"
+    count, tables = struct.unpack("<QQ", memory.read(system + 104, 16))
+    found = {}
+    for index in range(count):
+        guid, at = struct.unpack("<16sQ", memory.read(tables + 24 * index, 24))
+        found[uuid.UUID(bytes_le=guid)] = at
+    info = memory.read(found[uuid.UUID("e03fc20a-85dc-406e-b90e-4ab502371d95")], 64)
+    assert struct.unpack_from("<HHHII", info, 0x12) == (1024, 768, 32, 0x1000_0000, 768 * 4096)
+    properties = memory.read(found[uuid.UUID("eb66918a-7eef-402a-842e-931d21c38ae9")], 8)
+    assert struct.unpack("<HHI", properties) == (1, 8, 0)
+
+    size, start = number("linux,uefi-mmap-desc-size"), number("linux,uefi-mmap-start")
+    entries = [
+        struct.unpack_from("<I4xQQQQ", memory.read(start + at, size))
+        for at in range(0, number("linux,uefi-mmap-size"), size)
+    ]
+    assert [(kind, attribute) for kind, _, _, _, attribute in entries] == [(7, 8), (9, 8), (7, 8)]
+    end = layout.ram[0].base
+    for _, base, _, pages, _ in entries:
+        assert base == end
+        end = base + 4096 * pages
+    assert end == layout.ram[0].end
+    (kept,) = (Window(base, 4096 * pages) for kind, base, _, pages, _ in entries if kind == 9)
+    assert kept.contains(Window(system, 120))
+    assert kept.contains(Window(start, size * len(entries)))

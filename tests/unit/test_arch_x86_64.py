@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from vdesktop_core.arch.boot import Boot, BootSource, FramebufferLayout
 from vdesktop_core.arch.memory_map import GIB, MIB, Window, ram_banks
-from vdesktop_core.arch.x86_64 import e820, identity_page_tables, screen_info
+from vdesktop_core.arch.screen_info import screen_info
+from vdesktop_core.arch.x86_64 import e820, identity_page_tables
 from vdesktop_core.hypervisor import Arch
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def test_boot_params_tell_everything(tmp_path: Path) -> None:
         (0xE_0000, 0x2_0000, 3),
         (0x10_0000, 255 * MIB, 1),
     ]
-    assert page[0x0F] == 0x23
+    assert page[0x0F] == 0x70
 
 
 def test_boot_params_of_a_plain_vmlinux_are_complete(tmp_path: Path) -> None:
@@ -110,7 +111,8 @@ def test_identity_page_tables_fit_their_place() -> None:
 
 def test_screen_info_describes_the_framebuffer() -> None:
     info = screen_info(FramebufferLayout(0xC000_0000, 1920, 1080, 7680))
-    assert struct.unpack_from("<HHHII", info, 0x12) == (1920, 1080, 32, 0xC000_0000, -(-7680 * 1080 >> 16))
+    assert struct.unpack_from("<HHHII", info, 0x12) == (1920, 1080, 32, 0xC000_0000, 7680 * 1080)
+    assert info[0x0F] == 0x70  # VIDEO_TYPE_EFI
     assert struct.unpack_from("<H8B", info, 0x24) == (7680, 8, 16, 8, 8, 8, 0, 8, 24)
 
 

@@ -13,6 +13,7 @@ from vdesktop_core.hypervisor import Arch, EntryState, IrqTrigger
 
 if TYPE_CHECKING:
     from vdesktop_core.arch.boot import MachineLayout
+    from vdesktop_core.arch.efi import EfiTables
     from vdesktop_core.hypervisor import InterruptController, Platform
 
 _GIC_PHANDLE = 1
@@ -35,17 +36,28 @@ class Aarch64Loader(FlatLoader):
     command_line_limit: ClassVar[int] = 2047
 
     def device_tree(
-        self, layout: MachineLayout, platform: Platform, arguments: bytes, initrd: Window | None
+        self,
+        layout: MachineLayout,
+        platform: Platform,
+        arguments: bytes,
+        initrd: Window | None,
+        efi: EfiTables | None,
     ) -> bytes:
         """Implement :meth:`FlatLoader.device_tree`."""
-        return device_tree(layout, platform, arguments, initrd)
+        return device_tree(layout, platform, arguments, initrd, efi)
 
     def entry(self, kernel: int, tree: int, _boot_cpu: int, /) -> EntryState:
         """Enter at the image's first byte: x0 is the device tree, x1 to x3 are zero."""
         return EntryState({"pc": kernel, "x0": tree, "x1": 0, "x2": 0, "x3": 0})
 
 
-def device_tree(layout: MachineLayout, platform: Platform, arguments: bytes, initrd: Window | None) -> bytes:
+def device_tree(
+    layout: MachineLayout,
+    platform: Platform,
+    arguments: bytes,
+    initrd: Window | None,
+    efi: EfiTables | None = None,
+) -> bytes:
     """Describe an aarch64 machine.
 
     Raises:
@@ -61,7 +73,7 @@ def device_tree(layout: MachineLayout, platform: Platform, arguments: bytes, ini
         tree.strings("compatible", "vdesktop,aarch64", "linux,dummy-virt")
         tree.strings("model", "virtio-desktop (aarch64)")
         tree.flag("dma-coherent")
-        add_chosen(tree, layout, arguments, initrd)
+        add_chosen(tree, layout, arguments, initrd, efi)
         add_memory(tree, layout.ram)
         _add_cpus(tree, layout, platform)
         with tree.node("psci"):

@@ -104,6 +104,8 @@ class MachineLayout(msgspec.Struct, frozen=True):
     slots: tuple[SlotLayout, ...]
     uart: UartLayout | None = None
     framebuffer: FramebufferLayout | None = None
+    #: Words for the kernel command line, before the user's.
+    append: tuple[str, ...] = ()
 
 
 class Loader(Protocol):

@@ -11,6 +11,21 @@ from vdesktop_core.errors import BootError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+#: Linux: messages on the screen too; and text consoles move to the second framebuffer, virtio-gpu's, when its
+#: driver has loaded. Without PCI, that driver does not take the boot framebuffer away, and ``fbcon`` stays
+#: where it is unless some console (here every twelfth) is mapped to the first one and the others are not.
+_SCREEN_WORDS = ("console=tty0", "fbcon=map:" + 11 * "1" + "0")
+
+
+def screen_words(append: str) -> tuple[str, ...]:
+    """Return what a guest with a boot framebuffer is told, before the user's own words.
+
+    ``/dev/console`` stays what it is without a screen: the last that the user names, or the first virtio
+    console.
+    """
+    named = any(word.startswith("console=") for word in append.split())
+    return _SCREEN_WORDS if named else (*_SCREEN_WORDS, "console=hvc0")
+
 
 def command_line(append: str, extra: Iterable[str], limit: int) -> bytes:
     """Join the user's words and the backend's, without the terminating NUL.

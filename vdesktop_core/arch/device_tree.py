@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from vdesktop_core.arch.boot import MachineLayout
+    from vdesktop_core.arch.efi import EfiTables
     from vdesktop_core.arch.memory_map import Window
 
     #: From a line number to the cells of ``interrupts``.
@@ -29,6 +30,8 @@ TREE_LIMIT = 2 << 20
 #: Baud-rate generator input of the 16550, in Hz: the PC's.
 _UART_CLOCK = 1_843_200
 _UART_REGISTERS = 8
+#: Linux, ``enum efi_secureboot_mode``.
+_SECURE_BOOT_DISABLED = 2
 
 
 class TreeBuilder:
@@ -79,8 +82,14 @@ class TreeBuilder:
         return bytes(tree.as_bytearray()[: tree.totalsize()])
 
 
-def add_chosen(tree: TreeBuilder, layout: MachineLayout, arguments: bytes, initrd: Window | None) -> None:
-    """Add ``/chosen``, with fresh entropy, and the boot framebuffer inside it."""
+def add_chosen(
+    tree: TreeBuilder,
+    layout: MachineLayout,
+    arguments: bytes,
+    initrd: Window | None,
+    efi: EfiTables | None = None,
+) -> None:
+    """Add ``/chosen``, with fresh entropy, and the boot framebuffer inside it, or in ``efi``."""
     with tree.node("chosen"):
         for cells in ("#address-cells", "#size-cells"):
             tree.cells(cells, 2)
@@ -91,9 +100,18 @@ def add_chosen(tree: TreeBuilder, layout: MachineLayout, arguments: bytes, initr
         if initrd is not None:
             tree.quads("linux,initrd-start", initrd.base)
             tree.quads("linux,initrd-end", initrd.end)
+        if efi is not None:
+            tree.quads("linux,uefi-system-table", efi.base)
+            tree.quads("linux,uefi-mmap-start", efi.base + efi.map_offset)
+            tree.cells("linux,uefi-mmap-size", efi.map_size)
+            tree.cells("linux,uefi-mmap-desc-size", efi.descriptor_size)
+            tree.cells("linux,uefi-mmap-desc-ver", efi.descriptor_version)
+            # Debian's kernels want this one too (their lockdown patches).
+            tree.cells("linux,uefi-secure-boot", _SECURE_BOOT_DISABLED)
         if layout.uart is not None:
             tree.strings("stdout-path", f"/serial@{layout.uart.base:x}")
-        if (screen := layout.framebuffer) is not None:
+        # Beside this node, Linux would not take the one of EFI's tables, driver or not (of_platform.c).
+        if (screen := layout.framebuffer) is not None and efi is None:
             with tree.node(f"framebuffer@{screen.base:x}"):
                 tree.strings("compatible", "simple-framebuffer")
                 tree.quads("reg", screen.base, screen.size)

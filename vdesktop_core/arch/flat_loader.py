@@ -18,7 +18,11 @@ from vdesktop_core.errors import BootError
 
 if TYPE_CHECKING:
     from vdesktop_core.arch.boot import BootSource, MachineLayout, WritableMemory
+    from vdesktop_core.arch.efi import EfiTables
     from vdesktop_core.hypervisor import Arch, EntryState, Platform
+
+#: Of the place that EFI's tables take, in bytes.
+EFI_TABLES_SIZE = 4096
 
 
 class FlatLoader(abc.ABC):
@@ -27,6 +31,8 @@ class FlatLoader(abc.ABC):
     arch: ClassVar[Arch]
     #: COMMAND_LINE_SIZE - 1 of the oldest supported kernel.
     command_line_limit: ClassVar[int]
+    #: Whether the architecture's kernels need EFI's tables to find the boot framebuffer.
+    efi_screen: ClassVar[bool] = False
 
     def __init__(self, source: BootSource) -> None:
         self._append = source.append
@@ -47,14 +53,22 @@ class FlatLoader(abc.ABC):
         floating = [Floating("device tree", TREE_LIMIT, TREE_LIMIT)]
         if self._initrd is not None:
             floating.insert(0, Floating("initrd", self._initrd.size))
+        screen = layout.framebuffer if self.efi_screen else None
+        if screen is not None:
+            floating.append(Floating("EFI tables", EFI_TABLES_SIZE))
         places = place(
             bank,
             {"kernel": Window(start, self._kernel.memory_size)},
             floating,
             sum(window.size for window in layout.ram),
         )
-        arguments = command_line(self._append, platform.append, self.command_line_limit)
-        tree = self.device_tree(layout, platform, arguments, places.get("initrd"))
+        arguments = command_line(self._append, (*platform.append, *layout.append), self.command_line_limit)
+        efi = None
+        if screen is not None:
+            from vdesktop_core.arch.efi import efi_tables  # only where it is needed: start-up time
+
+            efi = efi_tables(screen, layout.ram, places["EFI tables"])
+        tree = self.device_tree(layout, platform, arguments, places.get("initrd"), efi)
         if len(tree) > TREE_LIMIT:
             raise BootError(
                 f"the device tree has {len(tree)} bytes, {TREE_LIMIT} are allowed: use fewer vCPUs"
@@ -63,6 +77,8 @@ class FlatLoader(abc.ABC):
         if self._initrd is not None:
             self._initrd.copy_to(memory, places["initrd"].base)
         memory.write(places["device tree"].base, tree)
+        if efi is not None:
+            memory.write(efi.base, efi.data)
         return self.entry(start, places["device tree"].base, platform.cpu_ids[0])
 
     def close(self) -> None:
@@ -73,7 +89,12 @@ class FlatLoader(abc.ABC):
 
     @abc.abstractmethod
     def device_tree(
-        self, layout: MachineLayout, platform: Platform, arguments: bytes, initrd: Window | None
+        self,
+        layout: MachineLayout,
+        platform: Platform,
+        arguments: bytes,
+        initrd: Window | None,
+        efi: EfiTables | None,
     ) -> bytes:
         """Describe the machine."""
 

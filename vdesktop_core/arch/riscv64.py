@@ -18,6 +18,7 @@ from vdesktop_core.hypervisor import Arch, EntryState
 
 if TYPE_CHECKING:
     from vdesktop_core.arch.boot import MachineLayout
+    from vdesktop_core.arch.efi import EfiTables
     from vdesktop_core.hypervisor import Platform
 
 _PLIC_PHANDLE = 1
@@ -32,19 +33,31 @@ class Riscv64Loader(FlatLoader):
 
     arch = Arch.RISCV64
     command_line_limit: ClassVar[int] = 1023
+    efi_screen = True
 
     def device_tree(
-        self, layout: MachineLayout, platform: Platform, arguments: bytes, initrd: Window | None
+        self,
+        layout: MachineLayout,
+        platform: Platform,
+        arguments: bytes,
+        initrd: Window | None,
+        efi: EfiTables | None,
     ) -> bytes:
         """Implement :meth:`FlatLoader.device_tree`."""
-        return device_tree(layout, platform, arguments, initrd)
+        return device_tree(layout, platform, arguments, initrd, efi)
 
     def entry(self, kernel: int, tree: int, boot_cpu: int, /) -> EntryState:
         """Enter at the image's first byte: a0 is the hart id, a1 the device tree."""
         return EntryState({"pc": kernel, "a0": boot_cpu, "a1": tree})
 
 
-def device_tree(layout: MachineLayout, platform: Platform, arguments: bytes, initrd: Window | None) -> bytes:
+def device_tree(
+    layout: MachineLayout,
+    platform: Platform,
+    arguments: bytes,
+    initrd: Window | None,
+    efi: EfiTables | None = None,
+) -> bytes:
     """Describe a riscv64 machine.
 
     Raises:
@@ -56,7 +69,7 @@ def device_tree(layout: MachineLayout, platform: Platform, arguments: bytes, ini
         tree.cells("#size-cells", 2)
         tree.strings("compatible", "vdesktop,riscv64")
         tree.strings("model", "virtio-desktop (riscv64)")
-        add_chosen(tree, layout, arguments, initrd)
+        add_chosen(tree, layout, arguments, initrd, efi)
         add_memory(tree, layout.ram)
         _add_cpus(tree, layout, platform)
         _add_plic(tree, layout, platform)

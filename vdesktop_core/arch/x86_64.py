@@ -7,7 +7,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from vdesktop_core.arch.acpi import tables
-from vdesktop_core.arch.boot import INITRD_LIMIT, PIXEL_FORMATS
+from vdesktop_core.arch.boot import INITRD_LIMIT
 from vdesktop_core.arch.command_line import command_line
 from vdesktop_core.arch.image.bzimage import SETUP_HEADER, SetupHeader, default_setup_header, parse_bzimage
 from vdesktop_core.arch.image.elf import Executable, parse_executable
@@ -15,12 +15,13 @@ from vdesktop_core.arch.image.files import ImageFile
 from vdesktop_core.arch.image.kernel import Kind, open_kernel
 from vdesktop_core.arch.memory_map import GIB, KIB, MIB, Window, memory_map
 from vdesktop_core.arch.placement import Floating, place
+from vdesktop_core.arch.screen_info import SCREEN_INFO_SIZE, screen_info
 from vdesktop_core.hypervisor import Arch, EntryState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vdesktop_core.arch.boot import BootSource, FramebufferLayout, MachineLayout, WritableMemory
+    from vdesktop_core.arch.boot import BootSource, MachineLayout, WritableMemory
     from vdesktop_core.hypervisor import Platform
 
 _MAP = memory_map(Arch.X86_64)
@@ -52,7 +53,6 @@ _HIGH_START = MIB
 _REBOOT = "reboot=acpi"
 
 _LOADER_UNDEFINED = 0xFF
-_VIDEO_TYPE_VLFB = 0x23
 
 
 class X86Loader:
@@ -92,7 +92,7 @@ class X86Loader:
             layout.ram[0], {"kernel": kernel, **_DATA}, floating, sum(bank.size for bank in layout.ram)
         )
         limit = min(self._setup.command_line_limit, _DATA["command_line"].size - 1)
-        arguments = command_line(self._append, (_REBOOT, *platform.append), limit)
+        arguments = command_line(self._append, (_REBOOT, *platform.append, *layout.append), limit)
         acpi = tables.build(layout, platform, _DATA["acpi"])
         for segment in segments:
             self._kernel.file.copy_to(memory, segment.base, segment.offset, segment.file_size)
@@ -145,7 +145,7 @@ class X86Loader:
         for index, (window, kind) in enumerate(entries):
             struct.pack_into("<QQI", page, 0x2D0 + 20 * index, window.base, window.size, kind)
         if layout.framebuffer is not None:
-            page[:0x40] = screen_info(layout.framebuffer)
+            page[:SCREEN_INFO_SIZE] = screen_info(layout.framebuffer)
         return bytes(page)
 
 
@@ -169,27 +169,3 @@ def identity_page_tables(base: int) -> bytes:
     for index in range(_IDENTITY_SIZE // (2 * MIB)):
         struct.pack_into("<Q", pages, 2 * _PAGE + 8 * index, index * 2 * MIB | _LARGE_PAGE)
     return bytes(pages)
-
-
-#: (size, position) of red, green, blue and the remaining bits, by format.
-_CHANNELS = {
-    "x8r8g8b8": ((8, 16), (8, 8), (8, 0), (8, 24)),
-    "a8r8g8b8": ((8, 16), (8, 8), (8, 0), (8, 24)),
-    "r5g6b5": ((5, 11), (6, 5), (5, 0), (0, 0)),
-}
-
-
-def screen_info(screen: FramebufferLayout) -> bytes:
-    """Describe the boot framebuffer as a VESA linear one (``struct screen_info``)."""
-    depth = PIXEL_FORMATS[screen.format]
-    info = bytearray(0x40)
-    info[0x0F] = _VIDEO_TYPE_VLFB
-    # lfb_width, lfb_height, lfb_depth, lfb_base, lfb_size (in 64 KiB)
-    struct.pack_into(
-        "<HHHII", info, 0x12, screen.width, screen.height, depth, screen.base, -(-screen.size >> 16)
-    )
-    struct.pack_into("<H", info, 0x24, screen.stride)
-    for index, (size, position) in enumerate(_CHANNELS[screen.format]):
-        struct.pack_into("<BB", info, 0x26 + 2 * index, size, position)
-    struct.pack_into("<H", info, 0x32, 1)  # pages
-    return bytes(info)

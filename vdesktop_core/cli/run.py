@@ -72,6 +72,11 @@ class Exit(enum.IntEnum):
 @click.option(
     "--files/--no-files", default=None, help="Whether files may be dropped into the guest. [default: yes]"
 )
+@click.option(
+    "--framebuffer",
+    metavar="WxH|none",
+    help="What a guest without a gpu driver draws on. [default: 1024x768 with a display or a gpu]",
+)
 @click.option("--rng/--no-rng", default=True, help="An entropy device. [default: yes]")
 @click.option("--control/--no-control", default=None, help="Listen for `vdesktop ctl`. [default: yes]")
 @click.option("--no-reboot", is_flag=True, help="End with status 10 where the guest asks for a reset.")
@@ -119,7 +124,10 @@ def machine_config(options: Mapping[str, Any]) -> MachineConfig:
         values = {name: getattr(loaded, name) for name in loaded.__struct_fields__}
     given = {
         k: options[k]
-        for k in ("name", "backend", "arch", "memory", "cpus", "max_cpus", "debug_uart", "display", "control")
+        for k in (
+            *("name", "backend", "arch", "memory", "cpus", "max_cpus"),
+            *("debug_uart", "display", "framebuffer", "control"),
+        )
         if options[k] is not None
     }
     values |= given

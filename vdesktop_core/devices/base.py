@@ -16,6 +16,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from vdesktop_core.display.bootfb import BootFramebuffer
     from vdesktop_core.display.clipboard import Clipboard
     from vdesktop_core.display.files import FileDrop
     from vdesktop_core.display.input import InputSink
@@ -47,6 +48,8 @@ class DeviceContext(msgspec.Struct, frozen=True):
     call_soon: Callable[[Callable[[], Any]], object]
     #: Named plugin objects by hook: ``net``, ``console``, ``disk`` -> {name: object}.
     plugins: Mapping[str, Mapping[str, Any]]
+    #: What a display device shows until its driver does; None: the machine has no boot framebuffer.
+    framebuffer: BootFramebuffer | None = None
 
 
 class Device(abc.ABC):

@@ -148,6 +148,10 @@ class KvmMachine:
             if bitmap[index] >> bit & 1
         ]
 
+    def dirty_hook(self) -> int:
+        """Implement the contract."""
+        return _address(lib.vk_vm_dirty_log(self._vm))
+
     def counters(self) -> Mapping[str, int]:
         """Implement the contract."""
         name, value = ffi.new("char[]", 64), ffi.new("uint64_t *")

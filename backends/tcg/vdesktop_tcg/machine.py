@@ -136,6 +136,10 @@ class TcgMachine:
         """Refuse: there is no ``DIRTY_LOG`` yet."""
         raise BackendError(f"tcg keeps no dirty log of {size} bytes at {gpa:#x}")
 
+    def dirty_hook(self) -> int:
+        """Implement the contract: there is none."""
+        return 0
+
     def counters(self) -> Mapping[str, int]:
         """Implement the contract."""
         name, value = self._ffi.new("char[]", 64), self._ffi.new("uint64_t *")

@@ -46,6 +46,8 @@ class GpuDevice(Device):
         if self._gpu == ffi.NULL:
             raise DeviceError(f"{self.name}: cannot create the device: {os.strerror(-failure[0])}")
         self._screen = GpuScreen(self._gpu, config.screens)
+        if context.framebuffer is not None:
+            context.framebuffer.take(self, lib.vd_gpu_scanout(self._gpu, 0))
 
     @property
     def native(self) -> int:
@@ -69,5 +71,7 @@ class GpuDevice(Device):
         """Free the device; see :meth:`Device.close`."""
         if self._gpu != ffi.NULL:
             self._screen.close()
+            if self.context.framebuffer is not None:
+                self.context.framebuffer.give_back(self)
             lib.vd_gpu_free(self._gpu)
             self._gpu = ffi.NULL

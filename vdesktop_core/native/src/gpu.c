@@ -31,6 +31,8 @@ static void stopped(struct vd_plane *plane, uint64_t mask, bool all) {
         return;
     gpu->cursor = (struct vd_cursor){0};
     for (uint32_t i = 0; i < gpu->options.scanouts; i++) {
+        vd_scanout_release(gpu->head[i].out);
+        gpu->head[i].resource = 0; /* shows nothing any more */
         gpu_blank(gpu, &gpu->head[i]);
         vd_scanout_set_cursor(gpu->head[i].out, &gpu->cursor);
     }

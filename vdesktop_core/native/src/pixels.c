@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vdesktop/display.h"
@@ -27,21 +28,50 @@ static int make(struct vd_pixels *pixels) {
     return pixels->base == MAP_FAILED ? -errno : 0;
 }
 
-struct vd_pixels *vd_pixels_new(const struct vd_host *host, uint64_t size, int *error) {
-    *error = -ENOMEM;
+/* A mapping of memory that stays as long as it is: an access must never raise SIGBUS. */
+static int map(struct vd_pixels *pixels, int fd) {
+    struct stat file;
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &file) ||
+        (uint64_t)file.st_size < pixels->size)
+        return -EINVAL;
+    pixels->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (pixels->fd < 0)
+        return -errno;
+    pixels->base = mmap(NULL, pixels->size, PROT_READ | PROT_WRITE, MAP_SHARED, pixels->fd, 0);
+    return pixels->base == MAP_FAILED ? -errno : 0;
+}
+
+static struct vd_pixels *blank(const struct vd_host *host, uint64_t size) {
     struct vd_pixels *pixels = host->alloc(host->opaque, sizeof *pixels);
     if (!pixels)
         return NULL;
     pixels->host = host;
     pixels->size = size;
     pixels->base = MAP_FAILED;
+    pixels->fd = -1;
     atomic_init(&pixels->users, 1);
-    *error = make(pixels);
-    if (*error) {
-        vd_pixels_unref(pixels);
-        return NULL;
-    }
     return pixels;
+}
+
+/* The pixels, or NULL after an error. */
+static struct vd_pixels *checked(struct vd_pixels *pixels, int error) {
+    if (!error)
+        return pixels;
+    vd_pixels_unref(pixels);
+    return NULL;
+}
+
+struct vd_pixels *vd_pixels_new(const struct vd_host *host, uint64_t size, int *error) {
+    struct vd_pixels *pixels = blank(host, size);
+    *error = pixels ? make(pixels) : -ENOMEM;
+    return checked(pixels, *error);
+}
+
+struct vd_pixels *vd_pixels_map(const struct vd_host *host, int fd, uint64_t size, int *error) {
+    struct vd_pixels *pixels = blank(host, size);
+    *error = pixels ? map(pixels, fd) : -ENOMEM;
+    return checked(pixels, *error);
 }
 
 void vd_pixels_ref(struct vd_pixels *pixels) {

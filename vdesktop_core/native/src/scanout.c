@@ -18,7 +18,10 @@ struct vd_viewer {
 struct vd_scanout {
     const struct vd_host *host;
     struct vd_lock lock;
-    struct vd_surface surface;
+    bool own; /* the device's surface is shown, not the backdrop */
+    struct vd_surface surface, backdrop;
+    int backdrop_fd;
+    bool backdrop_told; /* backdrop_fd was woken, or is not to be */
     struct vd_cursor cursor;
     struct vd_viewer *viewers;
 };
@@ -26,7 +29,7 @@ struct vd_scanout {
 struct vd_scanout *vd_scanout_new(const struct vd_host *host) {
     struct vd_scanout *scanout = host->alloc(host->opaque, sizeof *scanout);
     if (scanout)
-        scanout->host = host;
+        *scanout = (struct vd_scanout){.host = host, .backdrop_told = true};
     return scanout;
 }
 
@@ -34,10 +37,24 @@ void vd_scanout_free(struct vd_scanout *scanout) {
     if (!scanout)
         return;
     vd_pixels_unref(scanout->surface.pixels);
+    vd_pixels_unref(scanout->backdrop.pixels);
     scanout->host->free(scanout->host->opaque, scanout);
 }
 
-/* Under the lock. Only the first news since the viewer looked wakes it. */
+/* Under the lock, as all that follow. */
+static const struct vd_surface *shown(const struct vd_scanout *scanout) {
+    return scanout->own ? &scanout->surface : &scanout->backdrop;
+}
+
+/* A viewer has nothing to look at but what comes. */
+static void await_backdrop(struct vd_scanout *scanout) {
+    if (scanout->own || !scanout->backdrop.pixels || scanout->backdrop_told)
+        return;
+    scanout->backdrop_told = true;
+    scanout->host->wake(scanout->host->opaque, scanout->backdrop_fd);
+}
+
+/* Only the first news since the viewer looked wakes it. */
 static void tell(struct vd_viewer *viewer, uint32_t news) {
     const struct vd_host *host = viewer->scanout->host;
     if (!viewer->news)
@@ -47,7 +64,7 @@ static void tell(struct vd_viewer *viewer, uint32_t news) {
 
 /* A surface is damaged as a whole for one who has not seen it. */
 static void tell_surface(struct vd_viewer *viewer) {
-    const struct vd_surface *surface = &viewer->scanout->surface;
+    const struct vd_surface *surface = shown(viewer->scanout);
     viewer->damage.n = 0;
     if (surface->pixels)
         vd_damage_add(&viewer->damage, (struct vd_rect){0, 0, surface->width, surface->height});
@@ -60,22 +77,72 @@ void vd_scanout_show(struct vd_scanout *scanout, const struct vd_surface *surfac
     vd_lock(&scanout->lock, scanout->host);
     struct vd_pixels *old = scanout->surface.pixels;
     scanout->surface = surface ? *surface : (struct vd_surface){0};
+    scanout->own = true;
     for (struct vd_viewer *viewer = scanout->viewers; viewer; viewer = viewer->next)
         tell_surface(viewer);
     vd_unlock(&scanout->lock);
     vd_pixels_unref(old);
 }
 
-void vd_scanout_damage(struct vd_scanout *scanout, const struct vd_rect *rect) {
+void vd_scanout_release(struct vd_scanout *scanout) {
+    vd_lock(&scanout->lock, scanout->host);
+    struct vd_pixels *old = scanout->surface.pixels;
+    scanout->surface = (struct vd_surface){0};
+    if (scanout->own) {
+        scanout->own = false;
+        for (struct vd_viewer *viewer = scanout->viewers; viewer; viewer = viewer->next)
+            tell_surface(viewer);
+    }
+    vd_unlock(&scanout->lock);
+    vd_pixels_unref(old);
+}
+
+void vd_scanout_set_backdrop(struct vd_scanout *scanout, const struct vd_surface *backdrop,
+                             int wake_fd) {
+    if (backdrop)
+        vd_pixels_ref(backdrop->pixels);
+    vd_lock(&scanout->lock, scanout->host);
+    struct vd_pixels *old = scanout->backdrop.pixels;
+    scanout->backdrop = backdrop ? *backdrop : (struct vd_surface){0};
+    scanout->backdrop_fd = wake_fd;
+    scanout->backdrop_told = !backdrop;
+    if (!scanout->own)
+        for (struct vd_viewer *viewer = scanout->viewers; viewer; viewer = viewer->next)
+            tell_surface(viewer);
+    vd_unlock(&scanout->lock);
+    vd_pixels_unref(old);
+}
+
+bool vd_scanout_backdrop_awaited(struct vd_scanout *scanout) {
+    bool awaited = false;
+    vd_lock(&scanout->lock, scanout->host);
+    if (!scanout->own)
+        for (struct vd_viewer *viewer = scanout->viewers; viewer; viewer = viewer->next)
+            awaited |= !viewer->news;
+    scanout->backdrop_told = awaited;
+    vd_unlock(&scanout->lock);
+    return awaited;
+}
+
+static void damage(struct vd_scanout *scanout, const struct vd_rect *rect, bool own) {
     struct vd_rect inside = *rect;
     vd_lock(&scanout->lock, scanout->host);
-    if (scanout->surface.pixels &&
-        vd_rect_clip(&inside, scanout->surface.width, scanout->surface.height))
+    const struct vd_surface *surface = shown(scanout);
+    if (scanout->own == own && surface->pixels &&
+        vd_rect_clip(&inside, surface->width, surface->height))
         for (struct vd_viewer *viewer = scanout->viewers; viewer; viewer = viewer->next) {
             vd_damage_add(&viewer->damage, inside);
             tell(viewer, VD_NEWS_DAMAGE);
         }
     vd_unlock(&scanout->lock);
+}
+
+void vd_scanout_damage(struct vd_scanout *scanout, const struct vd_rect *rect) {
+    damage(scanout, rect, true);
+}
+
+void vd_scanout_damage_backdrop(struct vd_scanout *scanout, const struct vd_rect *rect) {
+    damage(scanout, rect, false);
 }
 
 static void tell_all(struct vd_scanout *scanout, uint32_t news) {
@@ -135,11 +202,12 @@ uint32_t vd_viewer_take(struct vd_viewer *viewer, struct vd_update *update) {
     update->news = viewer->news;
     update->n_damage = viewer->damage.n;
     memcpy(update->damage, viewer->damage.rect, sizeof update->damage);
-    update->surface = scanout->surface;
+    update->surface = *shown(scanout);
     if (update->surface.pixels)
         vd_pixels_ref(update->surface.pixels);
     viewer->news = 0;
     viewer->damage.n = 0;
+    await_backdrop(scanout);
     vd_unlock(&scanout->lock);
     return update->news;
 }

@@ -166,3 +166,13 @@ int vk_vm_dirty(struct vk_vm *vm, uint64_t gpa, uint64_t size, uint64_t *bitmap)
     }
     return 0;
 }
+
+/* The kernel's VM may be built anew meanwhile. */
+int vk_memory_take_dirty(void *opaque, uint64_t gpa, uint64_t size, uint64_t *bitmap) {
+    struct vk_vm *vm = opaque;
+
+    pthread_mutex_lock(&vm->irq_lock);
+    int result = vk_vm_dirty(vm, gpa, size, bitmap);
+    pthread_mutex_unlock(&vm->irq_lock);
+    return result;
+}

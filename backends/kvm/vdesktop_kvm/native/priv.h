@@ -107,6 +107,7 @@ struct vk_vm {
     struct vk_doorbell doorbell[VK_DOORBELLS_MAX];
     uint32_t doorbells;
     struct vd_written written;
+    struct vd_dirty dirty;
     struct vk_entry *entry;
     struct vk_arch *arch;
     uint64_t timer_hz;
@@ -141,6 +142,7 @@ int vk_complain(char *error, size_t size, const char *what, int code); /* return
 int vk_memory_install(struct vk_vm *vm);
 void vk_memory_free(struct vk_vm *vm);
 void vk_memory_written(void *opaque, uint64_t gpa, uint64_t len);
+int vk_memory_take_dirty(void *opaque, uint64_t gpa, uint64_t size, uint64_t *bitmap);
 
 /* io.c */
 void vk_io_access(struct vk_vcpu *vcpu, bool port, bool write, uint64_t address, uint32_t width,

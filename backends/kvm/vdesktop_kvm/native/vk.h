@@ -35,6 +35,7 @@ int vk_vm_remove_doorbell(struct vk_vm *vm, uint64_t address, uint32_t width, bo
 struct vd_irq *vk_vm_irq(struct vk_vm *vm, uint32_t line); /* NULL: no such line */
 uint32_t vk_vm_lines(struct vk_vm *vm);                    /* the number after the last line's */
 struct vd_written *vk_vm_written(struct vk_vm *vm);
+struct vd_dirty *vk_vm_dirty_log(struct vk_vm *vm); /* vk_vm_dirty, on a thread of the core's */
 uint64_t vk_vm_timer_hz(struct vk_vm *vm);
 uint64_t vk_vm_cpu_id(struct vk_vm *vm, uint32_t index); /* Platform.cpu_ids[index] */
 /* What the guest is told of its CPUs: words NAME=VALUE of Platform.cpu_model. */

@@ -191,6 +191,7 @@ struct vk_vm *vk_vm_new(const char *device, uint32_t vcpus, char *error, size_t 
     vm->vcpus = vcpus;
     vm->fd = -1;
     vm->written = (struct vd_written){vk_memory_written, vm};
+    vm->dirty = (struct vd_dirty){vk_memory_take_dirty, vm};
     atomic_init(&vm->want, VK_WANT_STOP);
     pthread_mutex_init(&vm->irq_lock, NULL);
     pthread_mutex_init(&vm->lock, NULL);
@@ -250,6 +251,10 @@ uint32_t vk_vm_lines(struct vk_vm *vm) {
 
 struct vd_written *vk_vm_written(struct vk_vm *vm) {
     return &vm->written;
+}
+
+struct vd_dirty *vk_vm_dirty_log(struct vk_vm *vm) {
+    return &vm->dirty;
 }
 
 uint64_t vk_vm_timer_hz(struct vk_vm *vm) {

@@ -43,6 +43,16 @@ struct vd_written {
     void *opaque;
 };
 
+/* A log of what the guest writes, a bit a page: supplied by a backend that has one.
+ * `take` sets in `bitmap` the bits of those pages of [gpa, gpa + size) that were
+ * written since the last call (bit i of word i / 64: page i; the first call may
+ * set all), and begins anew. 0 or -errno. One thread at a time. */
+#define VD_DIRTY_PAGE 4096
+struct vd_dirty {
+    int (*take)(void *opaque, uint64_t gpa, uint64_t size, uint64_t *bitmap);
+    void *opaque;
+};
+
 enum vd_log_level { VD_LOG_DEBUG = 10, VD_LOG_INFO = 20, VD_LOG_WARNING = 30, VD_LOG_ERROR = 40 };
 
 /* What the C core takes from its surroundings, so that it can also live where

@@ -29,6 +29,9 @@ struct vd_rect {
 struct vd_pixels;
 /* Zeroed. NULL and *error = -errno. */
 struct vd_pixels *vd_pixels_new(const struct vd_host *host, uint64_t size, int *error);
+/* The first `size` bytes of a memfd that is sealed against shrinking, such as guest memory; fd
+ * stays the caller's. NULL and *error = -errno, -EINVAL: it is not such a file, or shorter. */
+struct vd_pixels *vd_pixels_map(const struct vd_host *host, int fd, uint64_t size, int *error);
 void vd_pixels_ref(struct vd_pixels *pixels);
 void vd_pixels_unref(struct vd_pixels *pixels); /* NULL is allowed */
 int vd_pixels_fd(const struct vd_pixels *pixels);
@@ -57,12 +60,24 @@ struct vd_cursor {
 struct vd_scanout;
 struct vd_scanout *vd_scanout_new(const struct vd_host *host); /* NULL: no memory */
 void vd_scanout_free(struct vd_scanout *scanout); /* without viewers; NULL is allowed */
-/* Takes a reference of its own. NULL: nothing is shown. All of it counts as damaged. */
+/* Takes a reference of its own. NULL: a black screen. All of it counts as damaged. */
 void vd_scanout_show(struct vd_scanout *scanout, const struct vd_surface *surface);
 /* The part of `rect` that is inside of the surface has changed. */
 void vd_scanout_damage(struct vd_scanout *scanout, const struct vd_rect *rect);
 void vd_scanout_set_cursor(struct vd_scanout *scanout, const struct vd_cursor *cursor);
 void vd_scanout_move_cursor(struct vd_scanout *scanout, int32_t x, int32_t y);
+
+/* What is shown while the device shows nothing of its own: before its first vd_scanout_show, and
+ * after vd_scanout_release. NULL: nothing. Takes a reference of its own. wake_fd is given to
+ * host->wake when somebody looks whom vd_scanout_backdrop_awaited did not find. */
+void vd_scanout_set_backdrop(struct vd_scanout *scanout, const struct vd_surface *backdrop,
+                             int wake_fd);
+/* The device has no picture any more: its driver is gone. */
+void vd_scanout_release(struct vd_scanout *scanout);
+/* Whether a viewer that has taken all news is looking at the backdrop. */
+bool vd_scanout_backdrop_awaited(struct vd_scanout *scanout);
+/* As vd_scanout_damage, for the backdrop. */
+void vd_scanout_damage_backdrop(struct vd_scanout *scanout, const struct vd_rect *rect);
 
 /* A viewer's side, any thread. */
 enum vd_news {
