@@ -44,8 +44,7 @@ def test_power_layout_unpacks_what_it_packed(layout: wire.Layout, data: st.DataO
 def test_power_request_of_any_bytes_is_parsed_or_refused(data: bytes, features: int) -> None:
     try:
         parsed = wire.parse_request(data, features)
-    except RefusedError as refused:
-        assert refused.status in (Status.UNSUPPORTED, Status.INVALID)
+    except RefusedError:
         return
     layout = wire.PAYLOADS[parsed.type]
     size = struct.unpack_from("<I", data, 4)[0]

@@ -45,15 +45,28 @@ def guest() -> None:
     metavar="DIR",
     help="Folder that gets kernel, initrd, machine.toml, manifest.json and, of a desktop, disk.img.",
 )
-def build(arch: str, flavour: str, suite: str, mirror: str, cache: Path | None, output: Path) -> None:
+@click.option("--without-power-driver", is_flag=True, help="Do not compile the driver of virtio-power.")
+def build(
+    arch: str,
+    flavour: str,
+    suite: str,
+    mirror: str,
+    cache: Path | None,
+    output: Path,
+    *,
+    without_power_driver: bool,
+) -> None:
     """Build a guest from Debian's packages.
 
-    Needs apt, dpkg and debian-archive-keyring, and neither root nor a foreign dpkg architecture.
+    Needs apt, dpkg and debian-archive-keyring, and neither root nor a foreign dpkg architecture. For the
+    virtio-power driver: make, and a C compiler for the guest's architecture.
     """
     from vdesktop_core.guestbuild.build import GuestSpec, default_cache
     from vdesktop_core.guestbuild.build import build as build_guest
 
-    spec = GuestSpec(arch=Arch(arch), suite=suite, flavour=flavour, mirror=mirror)
+    spec = GuestSpec(
+        arch=Arch(arch), suite=suite, flavour=flavour, mirror=mirror, power_driver=not without_power_driver
+    )
     with _progress() as progress:
         build_guest(spec, output, cache or default_cache(), progress)
     click.echo(f"{output}: Debian {suite} for {arch}; start it with: vdesktop run {output / 'machine.toml'}")

@@ -62,6 +62,8 @@ class Apt:
         self.mirror = mirror
         self.suite = suite
         self.architecture = architecture
+        self._folder = folder
+        self._keyring = keyring
         key = hashlib.sha256(f"{mirror} {suite} {architecture}".encode()).hexdigest()[:16]
         self._state = folder / "apt" / f"{suite}-{architecture}-{key}"
         self._archives = folder / "archives"
@@ -93,6 +95,16 @@ class Apt:
         lines = [f"#clear {name};" for name in _CLEARED]
         lines += [f'{name} "{value}";' for name, value in settings.items()]
         self._config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def sibling(self, architecture: str) -> Apt:
+        """Return the same suite and mirror for another architecture."""
+        return Apt(
+            self._folder,
+            mirror=self.mirror,
+            suite=self.suite,
+            architecture=architecture,
+            keyring=self._keyring,
+        )
 
     def update(self, progress: Progress) -> None:
         """Bring the package lists up to date; without a mirror, go on with those of the last time.

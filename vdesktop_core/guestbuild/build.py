@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vdesktop_core.errors import GuestBuildError
-from vdesktop_core.guestbuild import initramfs, recipe
+from vdesktop_core.guestbuild import initramfs, power_driver, recipe
 from vdesktop_core.guestbuild.apt import Apt, Package
 from vdesktop_core.guestbuild.mirror import find_keyring, find_mirror
 from vdesktop_core.guestbuild.modules import ModuleTree
@@ -40,6 +40,7 @@ class GuestSpec:
     Attributes:
         mirror: URL of a Debian mirror; empty: the host's own.
         compression: how the initramfs is packed, a key of ``initramfs.COMPRESSIONS``.
+        power_driver: compile the driver of virtio-power for it.
     """
 
     arch: Arch
@@ -47,6 +48,7 @@ class GuestSpec:
     flavour: str = recipe.DEFAULT_FLAVOUR
     mirror: str = ""
     compression: str = initramfs.DEFAULT_COMPRESSION
+    power_driver: bool = True
 
 
 def default_cache() -> Path:
@@ -77,8 +79,11 @@ def build(spec: GuestSpec, output: Path, cache: Path, progress: Progress) -> Non
             depends = apt.dependencies(port.kernel)
             kernels = [name for name in depends if name.startswith(("linux-image-", "linux-modules-"))]
             packages = apt.fetch([*kernels, *flavour.packages], progress)
+            driver = (
+                power_driver.provide(apt, port.name, kernels, cache, progress) if spec.power_driver else None
+            )
             with tempfile.TemporaryDirectory(prefix="unpack-", dir=cache) as scratch:
-                files, modules = _assemble(spec, packages, kernels, Path(scratch), progress)
+                files, modules = _assemble(spec, packages, kernels, driver, Path(scratch), progress)
                 disk = _disk(spec, apt, cache, keyring, modules, progress)
                 progress.step("write")
                 files[MANIFEST] = _manifest(spec, mirror, packages, files)
@@ -89,7 +94,12 @@ def build(spec: GuestSpec, output: Path, cache: Path, progress: Progress) -> Non
 
 
 def _assemble(
-    spec: GuestSpec, packages: list[Package], kernels: list[str], scratch: Path, progress: Progress
+    spec: GuestSpec,
+    packages: list[Package],
+    kernels: list[str],
+    driver: bytes | None,
+    scratch: Path,
+    progress: Progress,
 ) -> tuple[dict[str, bytes], ModuleTree]:
     """Unpack the packages; return output files by name, but for the manifest, and the kernel's modules."""
     progress.step("unpack")
@@ -105,8 +115,10 @@ def _assemble(
         )
     progress.step("initramfs")
     flavour = recipe.FLAVOURS[spec.flavour]
+    if driver is not None:
+        power_driver.put(trees[0], driver)
     tree = ModuleTree(trees[0])
-    modules = tree.resolve(flavour.modules)
+    modules = tree.resolve((*flavour.modules, *power_driver.names(tree.folder)))
     initrd = initramfs.build_initramfs(
         busybox=boxes[0].read_bytes(),
         release=trees[0].name,
@@ -134,7 +146,8 @@ def _disk(
 
     maker = DesktopDisk(spec.arch, cache, apt, keyring)
     archive = maker.root(flavour.root, progress)
-    modules = tree.resolve((*flavour.modules, *flavour.root.modules))
+    names = (*flavour.modules, *flavour.root.modules, *power_driver.names(tree.folder))
+    modules = tree.resolve(names)
     return maker.disk(archive, flavour.root, tree.folder, modules, progress)
 
 

@@ -66,6 +66,9 @@ def build_initramfs(
     cpio.symlink("bin/sh", "busybox")
     cpio.symlink("sbin/modprobe", "/bin/busybox")
     cpio.symlink("sbin/init", "/bin/busybox")
+    # What the kernel runs where a host asks for an orderly end.
+    cpio.symlink("sbin/poweroff", "/bin/busybox")
+    cpio.symlink("sbin/reboot", "/bin/busybox")
     scripts = resources.files(__package__) / "rootfs"
     cpio.file("init", (scripts / init).read_bytes(), 0o755)
     for source, (target, mode) in _SCRIPTS.items():
