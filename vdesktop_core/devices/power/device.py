@@ -94,6 +94,10 @@ class PowerDevice(PythonDevice):
         """Whether the guest has a driver that is running."""
         return self._ready
 
+    def has_driver(self, feature: Feature | None = None) -> bool:
+        """Tell whether the guest has a driver that is running, and took a feature."""
+        return self._ready and (feature is None or bool(self.driver_features >> feature & 1))
+
     def inventory_changed(self) -> None:
         """Take the machine's new inventory over: another CPU state, another name."""
         inventory = self._control.inventory()
@@ -147,10 +151,14 @@ class PowerDevice(PythonDevice):
         if not 0 < slot < len(slots) or not slots[slot].device_id:
             raise DeviceError(f"slot {slot} cannot be unplugged: it is empty, or virtio-power's, or none")
         subject = _Subject(EventKind.SLOT, slot)
-        answer = await self._ask(subject, SlotState.EJECTING, timeout, Feature.SLOTS)
-        if answer.outcome in (Outcome.REFUSED, Outcome.TIMEOUT, Outcome.ACCEPTED):
-            self._announce_slot(slot)
-        return answer
+        released = False
+        try:
+            answer = await self._ask(subject, SlotState.EJECTING, timeout, Feature.SLOTS)
+            released = answer.outcome in (Outcome.DONE, Outcome.GONE)
+            return answer
+        finally:
+            if not released:
+                self._announce_slot(slot)
 
     async def set_cpu(self, cpu: int, timeout: float, *, online: bool) -> Answer:
         """Ask the guest to use a CPU, or to cease to.
@@ -172,7 +180,7 @@ class PowerDevice(PythonDevice):
     ) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         with self._lock:
-            if not self._ready or (feature is not None and not self.driver_features >> feature & 1):
+            if not self.has_driver(feature):
                 return Answer(Outcome.NO_DRIVER)
             if subject in self._asked:
                 what = "it" if subject.kind is EventKind.MACHINE else f"{subject.kind.name} {subject.number}"
@@ -197,7 +205,7 @@ class PowerDevice(PythonDevice):
     def _announce_slot(self, slot: int) -> None:
         with self._lock:
             subject = _Subject(EventKind.SLOT, slot)
-            if not self._ready or not self.driver_features >> Feature.SLOTS & 1 or subject in self._asked:
+            if not self.has_driver(Feature.SLOTS) or subject in self._asked:
                 return  # a driver that comes later reads the list; and a request says it all
             self._post(subject, self._slot_state(slot))
         self.run_soon(self._deliver)
