@@ -86,7 +86,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make(tmp_path: Path, recorder: Recorder | None = None) -> Path:
-    spec = GuestSpec(arch=Arch.X86_64, mirror=MIRROR)
+    spec = GuestSpec(arch=Arch.X86_64, mirror=MIRROR, power_driver=False)
     build(spec, tmp_path / "guest", tmp_path / "cache", recorder or Recorder())
     return tmp_path / "guest"
 

@@ -184,8 +184,10 @@ def _compile(
 
 def _wrap_tools(root: Path) -> None:
     """Have each of Kbuild's programs run with the C library that came with them: the host's may be older."""
-    loader = next(path for path in root.rglob("ld-linux*.so.*") if path.is_file())
-    libraries = next(path for path in root.rglob("libc.so.6")).parent
+    loader = next((path for path in root.rglob("ld-linux*.so.*") if path.is_file()), None)
+    if loader is None:
+        raise GuestBuildError("the kernel headers' tools came without a C library: try another --suite")
+    libraries = next(root.rglob("libc.so.6")).parent
     for folder in (root / "usr/lib").glob("linux-kbuild-*"):
         for path in [*folder.rglob("*")]:
             if path.is_symlink() or not path.is_file() or path.read_bytes()[:4] != b"\x7fELF":

@@ -57,8 +57,7 @@ static int power_send(struct power_device *power, u16 type, const void *payload,
 }
 
 /* What the device wrote is checked here: its sizes are not believed. */
-static int power_take_reply(struct power_device *power, u32 used, void *reply,
-			    size_t reply_size)
+static int power_take_reply(struct power_device *power, u32 used, void *reply, size_t reply_size)
 {
 	const struct virtio_power_reply *header = power->reply;
 	u32 size;
@@ -99,8 +98,8 @@ int power_request(struct power_device *power, u16 type, const void *payload, siz
 	if (error) {
 		/* The buffers may still be the device's. */
 		power->broken = true;
-		dev_err(&power->vdev->dev, "request %#x failed: %d; unusable from now on\n",
-			type, error);
+		dev_err(&power->vdev->dev, "request %#x failed: %d; unusable from now on\n", type,
+			error);
 		goto unlock;
 	}
 	error = power_take_reply(power, used, reply, reply_size);
@@ -143,12 +142,12 @@ void power_emergency(struct power_device *power, u32 code)
 	/* Not virtio_cwrite_le(): that one might sleep. */
 	if (virtio_has_feature(power->vdev, VIRTIO_POWER_F_EMERGENCY))
 		power->vdev->config->set(power->vdev,
-					 offsetof(struct virtio_power_config, emergency),
-					 &value, sizeof(value));
+					 offsetof(struct virtio_power_config, emergency), &value,
+					 sizeof(value));
 }
 
-static int power_read_list(struct power_device *power, u16 list, u32 first, u32 count,
-			   void *reply, size_t reply_size)
+static int power_read_list(struct power_device *power, u16 list, u32 first, u32 count, void *reply,
+			   size_t reply_size)
 {
 	struct virtio_power_range range = {
 		.first = cpu_to_le32(first),
@@ -197,8 +196,7 @@ int power_acknowledge(struct power_device *power, u32 sequence, u32 verdict, u32
 		.reason = cpu_to_le32(reason),
 	};
 
-	return power_request(power, VIRTIO_POWER_REQ_ACKNOWLEDGE, &answer, sizeof(answer),
-			     NULL, 0);
+	return power_request(power, VIRTIO_POWER_REQ_ACKNOWLEDGE, &answer, sizeof(answer), NULL, 0);
 }
 
 u32 power_reason(int error)
@@ -325,8 +323,7 @@ static struct power_device *power_alloc(struct virtio_device *vdev)
 	power->vdev = vdev;
 	power->request = kzalloc(VIRTIO_POWER_REQUEST_MAX, GFP_KERNEL);
 	power->reply = kzalloc(POWER_REPLY_MAX, GFP_KERNEL);
-	power->event_buffers =
-		kcalloc(EVENT_BUFFERS, sizeof(*power->event_buffers), GFP_KERNEL);
+	power->event_buffers = kcalloc(EVENT_BUFFERS, sizeof(*power->event_buffers), GFP_KERNEL);
 	/* Unbound and concurrent: a device that is stuck in one slot holds up no other. */
 	power->wq = alloc_workqueue("virtio_power", WQ_UNBOUND, 0);
 	mutex_init(&power->request_lock);

@@ -40,7 +40,7 @@ static int power_linux_cpu(const struct power_cpu *cpu)
 {
 	int i;
 
-	for_each_possible_cpu(i)
+	for_each_possible_cpu (i)
 		if (power_hardware_id(i) == cpu->hardware_id)
 			return i;
 	return -ENODEV;
@@ -85,8 +85,8 @@ static void power_cpu_tell(struct power_device *power, u32 index)
 	struct power_cpu *cpu = &power->cpus[index];
 	struct virtio_power_cpu_state report;
 	int number = power_linux_cpu(cpu);
-	u32 state = number >= 0 && cpu_online(number) ? VIRTIO_POWER_CPU_ONLINE :
-							VIRTIO_POWER_CPU_OFFLINE;
+	u32 state = number >= 0 && cpu_online(number) ? VIRTIO_POWER_CPU_ONLINE
+						      : VIRTIO_POWER_CPU_OFFLINE;
 
 	if (!cpu->present || state == cpu->told)
 		return;
@@ -150,8 +150,8 @@ static int power_cpus_watch(struct power_device *power)
 
 	WRITE_ONCE(cpus_of, power);
 	/* Up: when it runs. Down: when it no longer does. */
-	state = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "virtio_power:up",
-					  power_cpu_changed, NULL);
+	state = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "virtio_power:up", power_cpu_changed,
+					  NULL);
 	if (state < 0)
 		goto forget;
 	state_up = state;

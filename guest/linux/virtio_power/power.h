@@ -85,8 +85,7 @@ struct power_device {
 /* core.c. All may sleep; 0 or a negative errno. */
 int power_request(struct power_device *power, u16 type, const void *payload, size_t size,
 		  void *reply, size_t reply_size);
-int power_read_entry(struct power_device *power, u16 list, u32 index, void *entry,
-		     size_t size);
+int power_read_entry(struct power_device *power, u16 list, u32 index, void *entry, size_t size);
 int power_list_length(struct power_device *power, u16 list);
 int power_acknowledge(struct power_device *power, u32 sequence, u32 verdict, u32 reason);
 void power_uevent(struct power_device *power, const char *what, const char *state, int index);
@@ -102,8 +101,7 @@ void power_slot_event(struct power_device *power, u32 index, u32 state, u32 gene
 		      u32 sequence);
 
 /* make_slot.c: for guests that were not told of all slots. */
-struct platform_device *power_make_slot(struct power_device *power,
-					const struct power_slot *slot);
+struct platform_device *power_make_slot(struct power_device *power, const struct power_slot *slot);
 
 /* cpus.c */
 int power_cpus_start(struct power_device *power);

@@ -136,8 +136,7 @@ static int power_slot_init(struct power_device *power, u32 index, u64 own_base)
 {
 	struct power_slot *slot = &power->slots[index];
 	struct virtio_power_slot entry;
-	int error = power_read_entry(power, VIRTIO_POWER_REQ_SLOTS, index, &entry,
-				     sizeof(entry));
+	int error = power_read_entry(power, VIRTIO_POWER_REQ_SLOTS, index, &entry, sizeof(entry));
 
 	if (error)
 		return error;

@@ -42,15 +42,15 @@ static const char *power_word(const char *const *words, size_t count, u32 value)
 
 #define WORD(words, value) power_word(words, ARRAY_SIZE(words), value)
 
-#define SHOW(list, field, format, ...)                                                             \
-	static ssize_t list##_##field##_show(const void *entry, char *out)                         \
-	{                                                                                          \
-		const struct virtio_power_##list *of = entry;                                      \
-		return sysfs_emit(out, format "\n", __VA_ARGS__);                                  \
-	}                                                                                          \
-	static struct power_attribute list##_##field = {                                           \
-		.attr = { .name = #field, .mode = 0444 },                                          \
-		.show = list##_##field##_show,                                                     \
+#define SHOW(list, field, format, ...)                                     \
+	static ssize_t list##_##field##_show(const void *entry, char *out) \
+	{                                                                  \
+		const struct virtio_power_##list *of = entry;              \
+		return sysfs_emit(out, format "\n", __VA_ARGS__);          \
+	}                                                                  \
+	static struct power_attribute list##_##field = {                   \
+		.attr = { .name = #field, .mode = 0444 },                  \
+		.show = list##_##field##_show,                             \
 	}
 
 static const char *const slot_states[] = {
@@ -90,8 +90,7 @@ static const char *const timers[] = {
 
 SHOW(machine, name, "%.*s", TEXT(name));
 SHOW(machine, arch, "%s", WORD(machines, le32_to_cpu(of->arch)));
-SHOW(machine, interrupt_controller, "%s",
-     WORD(controllers, le32_to_cpu(of->interrupt_controller)));
+SHOW(machine, interrupt_controller, "%s", WORD(controllers, le32_to_cpu(of->interrupt_controller)));
 SHOW(machine, timer, "%s", WORD(timers, le32_to_cpu(of->timer)));
 SHOW(machine, timer_hz, "%llu", le64_to_cpu(of->timer_hz));
 SHOW(region, kind, "%s", WORD(region_kinds, le32_to_cpu(of->kind)));
@@ -150,15 +149,15 @@ static void power_entry_release(struct kobject *kobj)
 	kfree(container_of(kobj, struct power_entry, kobj));
 }
 
-#define LIST_TYPE(list, code)                                                                      \
-	{                                                                                          \
+#define LIST_TYPE(list, code)                                                                        \
+	{                                                                                            \
 		.ktype = {                                                                         \
 			.release = power_entry_release,                                            \
 			.sysfs_ops = &power_entry_ops,                                             \
 			.default_groups = list##_groups,                                           \
 		},                                                                                 \
 		.request = VIRTIO_POWER_REQ_##code,                                                \
-		.size = sizeof(struct virtio_power_##list),                                        \
+		.size = sizeof(struct virtio_power_##list), \
 	}
 
 static const struct power_list_type machine_type = LIST_TYPE(machine, MACHINE);
@@ -204,8 +203,7 @@ static void power_drop_list(struct kset *set)
 
 	if (!set)
 		return;
-	list_for_each_entry_safe(kobj, next, &set->list, entry)
-		power_drop(kobj);
+	list_for_each_entry_safe(kobj, next, &set->list, entry) power_drop(kobj);
 	kset_unregister(set);
 }
 

@@ -112,8 +112,8 @@ int power_system_start(struct power_device *power)
 	if (!virtio_has_feature(power->vdev, VIRTIO_POWER_F_EMERGENCY))
 		return 0;
 	/* Before the firmware's means, which remain where the host does not act. */
-	power_off_handler = power_handler(power, SYS_OFF_MODE_POWER_OFF,
-					  SYS_OFF_PRIO_FIRMWARE + 1, power_do_power_off);
+	power_off_handler = power_handler(power, SYS_OFF_MODE_POWER_OFF, SYS_OFF_PRIO_FIRMWARE + 1,
+					  power_do_power_off);
 	restart_handler = power_handler(power, SYS_OFF_MODE_RESTART, SYS_OFF_PRIO_FIRMWARE + 1,
 					power_do_restart);
 #if defined(CONFIG_X86) && defined(VIRTIO_POWER_HAVE_RESTART_PREPARE)

@@ -47,6 +47,7 @@ _TOP = """\
  * virtio-power: what goes between the device and its driver.
  * Printed by vdesktop_core.devices.power.documents; not edited by hand.
  */
+/* clang-format off */
 #ifndef _VIRTIO_POWER_H
 #define _VIRTIO_POWER_H
 
