@@ -187,3 +187,10 @@ def test_map_and_line_mistakes_are_refused() -> None:
         machine.close()
         machine.close()
         region.close()
+
+
+@pytest.mark.parametrize("size", [0, -1, (1 << 20) - 1, (1 << 30) + 1])
+def test_translation_buffer_of_a_senseless_size_is_refused(size: int) -> None:
+    spec = VmSpec(Arch.RISCV64, 1, "test", {"translation_buffer": size})
+    with pytest.raises(BackendError, match=f"translation_buffer is {size} bytes: give it 1048576 to"):
+        TcgHypervisor().create(spec)

@@ -31,6 +31,7 @@ CHILD = """
 import os, signal, sys, time
 from vdesktop_core.devices.console import CONSOLE_BACKENDS
 port = CONSOLE_BACKENDS[0].open("")
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup does
 signal.signal(signal.SIGINT, lambda *_: (os.write(1, b"INT"), port.close(), os._exit(0)))
 port.on_resize(lambda: os.write(1, repr(port.size()).encode()))
 os.write(1, b"READY")

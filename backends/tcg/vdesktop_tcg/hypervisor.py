@@ -45,7 +45,8 @@ class TcgHypervisor:
     def create(self, spec: VmSpec) -> TcgMachine:
         """Implement :meth:`vdesktop_core.hypervisor.Hypervisor.create`.
 
-        ``spec.options`` are integers; ``cpu_model`` is Unicorn's number of one.
+        ``spec.options`` are integers: ``cpu_model``, Unicorn's number of one; ``translation_buffer``, how
+        many bytes of translated code are kept (1 MiB to 1 GiB; 24 MiB).
 
         Raises:
             BackendError: see there.

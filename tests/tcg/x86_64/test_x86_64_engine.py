@@ -188,7 +188,7 @@ def test_code_survives_the_translation_buffer_running_full(machine: BareMetal) -
             """start: xor %ecx, %ecx; xor %r9d, %r9d
     again: mov %ecx, %ebx; and $31, %ebx; shl $6, %ebx; lea FUNCTION(%rbx), %r11
         mov %ecx, 1(%r11); call *%r11; cmp %eax, %ecx; je 1f; inc %r9d
-    1:  inc %ecx; cmp $200000, %ecx; jb again; mov %r9, RESULT; power_off""",
+    1:  inc %ecx; cmp $300000, %ecx; jb again; mov %r9, RESULT; power_off""",
         )
     )
     assert machine.peek(RESULT) == 0

@@ -157,6 +157,7 @@ static void forget_code(struct tcg_vm *vm) {
     }
     for (uint32_t c = 0; c < vm->n_vcpus; c++)
         memset((char *)vm->vcpu[c].cs + vm->layout->cpu.tb_jmp_cache, 0, JUMP_CACHE_BYTES);
+    tcg_blocks_forget(vm);
     ++*vm->count.flushes;
 }
 

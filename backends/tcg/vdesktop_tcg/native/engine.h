@@ -39,7 +39,7 @@ struct tcg_vcpu;
  * an architecture part uses are declared beside that part. */
 struct tcg_layout {
     struct {
-        uint32_t cpu, nested_level, invalid_error;
+        uint32_t cpu, nested_level, invalid_error, icache_linesize;
     } uc;
     struct {
         uint32_t exit_request, cflags_next_tb, interrupt_request, env_ptr, icount_decr_ptr,

@@ -7,7 +7,7 @@
 #include "priv.h"
 
 #define COMMON_UC                                                                                  \
-    { .cpu = 440, .nested_level = 14840, .invalid_error = 1424 }
+    { .cpu = 440, .nested_level = 14840, .invalid_error = 1424, .icache_linesize = 2008 }
 #define COMMON_CPU                                                                                 \
     {                                                                                              \
         .exit_request = 21, .cflags_next_tb = 24, .interrupt_request = 28, .env_ptr = 296,         \

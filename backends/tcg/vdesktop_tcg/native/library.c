@@ -173,10 +173,12 @@ static int bind_arch(const struct tcg_arch_ops *ops, uint32_t index, char *error
         find_all(ops->symbols, ops->suffix, ops->symbol_table, error, size) != 0 ||
         collect(&all, rebinds, ops->suffix, error, size) != 0 ||
         collect(&all, tcg_exit_check_rebinds(index), ops->suffix, error, size) != 0 ||
+        collect(&all, tcg_blocks_rebinds(index, ops->layout), ops->suffix, error, size) != 0 ||
         collect(&all, ops->rebinds, ops->suffix, error, size) != 0 ||
         rebind_all(&all, ops->suffix, error, size) != 0)
         return -1;
     library.arch[index].done = true;
+    tcg_drop_tables(library.handle);
     return 0;
 }
 
@@ -192,6 +194,10 @@ const struct tcg_fns *tcg_library_arch(const struct tcg_arch_ops *ops, char *err
         result = &library.arch[index].fns;
     pthread_mutex_unlock(&library.lock);
     return result;
+}
+
+static bool is_cache_line(int bytes) {
+    return bytes >= 16 && bytes <= 256 && (bytes & (bytes - 1)) == 0;
 }
 
 int tcg_library_check_layout(const struct tcg_arch_ops *ops, struct uc_struct *uc, char *error,
@@ -210,6 +216,8 @@ int tcg_library_check_layout(const struct tcg_arch_ops *ops, struct uc_struct *u
         what = "CPUState.cc";
     else if (TCG_FIELD(uc, l->uc.nested_level, int) != 0)
         what = "uc_struct.nested_level";
+    else if (!is_cache_line(TCG_FIELD(uc, l->uc.icache_linesize, int)))
+        what = "uc_struct.qemu_icache_linesize";
     if (!what)
         return 0;
     snprintf(error, size,

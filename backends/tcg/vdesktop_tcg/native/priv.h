@@ -156,6 +156,10 @@ struct tcg_vm {
     uint32_t n_dirty;
     uint64_t drains;
     _Atomic bool translating; /* guest code is being read */
+    struct {
+        uintptr_t *at; /* addresses of struct TranslationBlock, rising */
+        size_t n, limit;
+    } blocks;
     struct vd_written written;
 
     struct tcg_counter counter[TCG_COUNTERS_MAX];
@@ -186,6 +190,12 @@ void tcg_code_written(void *opaque, uint64_t gpa, uint64_t len);
 void tcg_code_drain(struct tcg_vm *vm);
 /* Drops all translations: memory may have changed behind the engine's back. */
 void tcg_code_reset(struct tcg_vm *vm);
+
+/* blocks.c */
+int tcg_blocks_create(struct tcg_vm *vm, size_t buffer); /* for so many bytes of translations */
+void tcg_blocks_destroy(struct tcg_vm *vm);
+void tcg_blocks_forget(struct tcg_vm *vm);
+const struct tcg_rebind *tcg_blocks_rebinds(uint32_t arch_index, const struct tcg_layout *layout);
 
 /* vm.c */
 void tcg_work_for(struct tcg_vm *vm);

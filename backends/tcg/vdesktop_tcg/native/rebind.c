@@ -163,3 +163,26 @@ int tcg_rebind_functions(void *handle, struct tcg_replacement *replacements, siz
         error = rebind_table(&object, object.tables[t], object.counts[t], &index);
     return error;
 }
+
+static int drop_segments(struct dl_phdr_info *info, size_t size, void *opaque) {
+    const struct object *object = opaque;
+    (void)size;
+    if (info->dlpi_addr != object->base)
+        return 0;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        if (p->p_type != PT_LOAD || p->p_flags != PF_R)
+            continue;
+        uintptr_t start = (object->base + p->p_vaddr) & ~(page - 1);
+        uintptr_t end = (object->base + p->p_vaddr + p->p_memsz + page - 1) & ~(page - 1);
+        madvise((void *)start, end - start, MADV_DONTNEED); /* advice: no harm where it fails */
+    }
+    return 1;
+}
+
+void tcg_drop_tables(void *handle) {
+    struct object object = {0};
+    if (open_object(handle, &object) == 0)
+        dl_iterate_phdr(drop_segments, &object);
+}

@@ -16,4 +16,9 @@ struct tcg_replacement {
  * (0: nothing in the object calls it through its tables). 0, or -errno. */
 int tcg_rebind_functions(void *handle, struct tcg_replacement *replacements, size_t n);
 
+/* Gives back the pages of the object's read-only tables, symbols and relocations, which were read
+ * to load it and are not needed again soon: 3.5 MB. They are the file's, and come back when
+ * somebody reads them. */
+void tcg_drop_tables(void *handle);
+
 #endif

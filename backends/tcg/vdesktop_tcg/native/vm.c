@@ -19,8 +19,14 @@
 #define UC_HOOK_INSN_INVALID   (1 << 14)
 
 /* Translations of a booting kernel and its user space. A small buffer is
- * flushed whole again and again; pages of it that are not used cost nothing. */
-#define TRANSLATION_BUFFER (32u << 20)
+ * flushed whole again and again; pages of it that are not used cost nothing.
+ * The option translation_buffer sets another size, in bytes. */
+#define TRANSLATION_BUFFER (24 << 20)
+#define BUFFER_MIN         (1 << 20) /* MIN_CODE_GEN_BUFFER_SIZE of the library */
+#define BUFFER_MAX         (1 << 30)
+/* The library lets each block, and its code, begin in a cache line of its own:
+ * a tenth of the buffer is gaps, and code that is run once is most of it. */
+#define BLOCK_ALIGNMENT 16
 
 void *tcg_vm_arch(struct tcg_vm *vm) {
     return vm->arch;
@@ -134,10 +140,19 @@ static bool on_invalid(struct uc_struct *uc, void *opaque) {
     return vm->ops->invalid_instruction(vm->current);
 }
 
+static int64_t buffer_size(struct tcg_vm *vm) {
+    return tcg_vm_option(vm, "translation_buffer", TRANSLATION_BUFFER);
+}
+
 static int open_engine(struct tcg_vm *vm, char *error, size_t size) {
     const struct tcg_uc_api *uc = tcg_uc();
     const struct tcg_arch_ops *ops = vm->ops;
     size_t hook;
+    if (buffer_size(vm) < BUFFER_MIN || buffer_size(vm) > BUFFER_MAX) {
+        snprintf(error, size, "translation_buffer is %lld bytes: give it %d to %d",
+                 (long long)buffer_size(vm), BUFFER_MIN, BUFFER_MAX);
+        return -EINVAL;
+    }
     int e = uc->open(ops->uc_arch, ops->uc_mode, &vm->uc);
     if (e == 0 && ops->page_size)
         e = uc->ctl(vm->uc, UC_CTL_WRITE(UC_CTL_UC_PAGE_SIZE, 1), ops->page_size);
@@ -145,7 +160,7 @@ static int open_engine(struct tcg_vm *vm, char *error, size_t size) {
         e = uc->ctl(vm->uc, UC_CTL_WRITE(UC_CTL_CPU_MODEL, 1),
                     (int)tcg_vm_option(vm, "cpu_model", ops->cpu_model));
     if (e == 0)
-        e = uc->ctl(vm->uc, UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1), TRANSLATION_BUFFER);
+        e = uc->ctl(vm->uc, UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1), (uint32_t)buffer_size(vm));
     /* Exits are addresses where translation stops: with an empty set there are none. */
     if (e == 0)
         e = uc->ctl(vm->uc, UC_CTL_WRITE(UC_CTL_UC_USE_EXITS, 1), 1);
@@ -194,7 +209,10 @@ static int create(struct tcg_vm *vm, char *error, size_t size) {
         tcg_library_check_layout(vm->ops, vm->uc, error, size) != 0)
         return -1;
     vm->arch = calloc(1, vm->ops->vm_size ? vm->ops->vm_size : 1);
+    TCG_FIELD(vm->uc, vm->layout->uc.icache_linesize, int) = BLOCK_ALIGNMENT;
     int e = vm->arch ? tcg_vcpus_create(vm) : -ENOMEM;
+    if (e == 0)
+        e = tcg_blocks_create(vm, (size_t)buffer_size(vm));
     if (e == 0)
         e = vm->ops->vm_init(vm);
     if (e != 0)
@@ -240,6 +258,7 @@ void tcg_vm_free(struct tcg_vm *vm) {
     tcg_vcpus_destroy(vm);
     for (uint32_t i = 0; i < vm->n_regions; i++)
         free((void *)vm->region[i].code);
+    tcg_blocks_destroy(vm);
     free(vm->arch);
     free(vm->options);
     pthread_cond_destroy(&vm->wake);
