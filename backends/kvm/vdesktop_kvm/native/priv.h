@@ -198,17 +198,17 @@ int vk_arm64_vcpu_init(int vm, int vcpu, bool waits);
 #endif
 
 #if defined(__x86_64__)
+#include "vdesktop/platform/x86_ports.h"
+
 /* Four pages that KVM needs on some Intel processors, and does not show to the
  * guest's memory map: above every window of it. */
 #define VK_X86_IDENTITY_MAP 0xFFFBC000ull
 #define VK_X86_TSS          0xFFFBD000ul
 
 struct vk_arch {
-    unsigned rtc_index;
+    struct vd_x86_ports ports;
 };
 
-/* An access to a port of the platform's own; false: it is somebody else's. */
-bool vk_x86_port(struct vk_vcpu *vcpu, bool write, uint16_t port, uint32_t width, uint8_t *data);
 /* CPUID of a vCPU, for KVM_SET_CPUID2; NULL and errno on failure. Caller frees. */
 struct kvm_cpuid2 *vk_cpuid_new(int kvm, uint32_t index, uint32_t vcpus);
 #endif

@@ -89,7 +89,7 @@ const char *vk_arch_controller(const struct vk_vm *vm) {
 
 int vk_arch_vm_ready(struct vk_vm *vm, char *error, size_t size) {
     (void)error, (void)size;
-    vm->arch->rtc_index = 0;
+    vm->arch->ports = (struct vd_x86_ports){0};
     return 0;
 }
 

@@ -5,6 +5,7 @@
 
 #include "engine.h"
 #include "priv.h"
+#include "vdesktop/platform/x86_ports.h"
 #include "x86_apic.h"
 
 /* Ticks a second of the TSC, the APIC timers and their crystal: one a
@@ -161,7 +162,7 @@ struct x86_vm {
     struct tcg_vm *vm;
     struct apic_bus bus;
     struct vd_io lapic_io, ioapic_io;
-    uint8_t rtc_index;
+    struct vd_x86_ports ports;
     struct {
         uint64_t *exceptions, *interrupts, *undefined, *msr_faults;
     } counter;
@@ -219,10 +220,7 @@ void x86_vcpu_reset(struct tcg_vcpu *vcpu);
 void x86_vcpu_startup(struct tcg_vcpu *vcpu, uint8_t page);
 int x86_set_register(struct tcg_vcpu *vcpu, const char *name, uint64_t value);
 
-/* x86_rtc.c: a register of the clock. */
-uint8_t x86_rtc_read(uint8_t index);
-
-/* x86_port.c: replacements of IN and OUT, and the power ports. */
+/* x86_port.c: replacements of IN and OUT. */
 void x86_outb(void *env, uint32_t port, uint32_t value);
 void x86_outw(void *env, uint32_t port, uint32_t value);
 void x86_outl(void *env, uint32_t port, uint32_t value);
