@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NAME = "virtio_power"
 #: Where it lies below the kernel's folder of modules.
 FOLDER = "updates"
-_SOURCES = "linux/virtio_power"
+_SOURCES = "virtio_power"
 _TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu", "riscv64": "riscv64-linux-gnu"}
 _LIBRARIES = re.compile(r"lib(c6|elf1(t64)?|zstd1)|zlib1g")
 _KERNEL = re.compile(r"linux-image-(\d.*)")

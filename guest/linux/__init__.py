@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Linux drivers for guests, as data: their sources."""
