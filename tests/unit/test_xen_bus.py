@@ -77,9 +77,17 @@ def test_mmio_of_any_width_reaches_its_device(bus: Bus, width: int) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "address", "width"),
-    [(COPY, BASE - 1, 1), (COPY, BASE + 0xFFE, 4), (COPY, BASE + 0x1000, 1), (PIO, 0x5FF, 1), (PIO, 0x600, 8)],
+    [
+        (COPY, BASE - 1, 1),
+        (COPY, BASE + 0xFFE, 4),
+        (COPY, BASE + 0x1000, 1),
+        (PIO, 0x5FF, 1),
+        (PIO, 0x600, 8),
+    ],
 )
-def test_access_that_is_not_whole_in_a_range_reads_ones(bus: Bus, kind: int, address: int, width: int) -> None:
+def test_access_that_is_not_whole_in_a_range_reads_ones(
+    bus: Bus, kind: int, address: int, width: int
+) -> None:
     assert bus.serve(kind, address, width, flags=READ) == (1 << 8 * width) - 1
     bus.serve(kind, address, width, data=1)
     assert bus.device.seen == []

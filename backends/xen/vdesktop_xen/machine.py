@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 #: In the order of ``enum vx_exit``, after its NONE.
 _REASONS = (ExitReason.SHUTDOWN, ExitReason.RESET, ExitReason.CRASH, ExitReason.ERROR)
 _ERROR_SIZE = 512
+#: On AMD processors Linux looks for an AGP bridge on 256 PCI buses, twice, before it knows that there is no
+#: PCI: 33 000 exits (``early_gart_iommu_check``).
+_APPEND = ("pci=noearly",)
 
 
 class XenMachine:
@@ -69,6 +72,7 @@ class XenMachine:
             cpu_ids=tuple(2 * index for index in range(self._spec.vcpus)),
             cpu_enable="apic",
             ports=layout.ports,
+            append=_APPEND,
         )
 
     def allocate_memory(self, gpa: int, name: str, size: int, *, readonly: bool = False) -> MemoryRegion:
@@ -77,7 +81,9 @@ class XenMachine:
         if lib.vx_vm_allocate(self._vm, gpa, size, readonly, host, self._error, _ERROR_SIZE) < 0:
             raise BackendError(self._said())
         address = int(ffi.cast("uintptr_t", host[0]))
-        return HypervisorRegion(name, size, address, lambda: lib.vx_release(ffi.cast("void *", address), size))
+        return HypervisorRegion(
+            name, size, address, lambda: lib.vx_release(ffi.cast("void *", address), size)
+        )
 
     def map_memory(self, gpa: int, region: MemoryRegion, *, readonly: bool = False) -> None:
         """Implement the contract: refuse. A domain has memory of Xen's only."""
@@ -114,9 +120,7 @@ class XenMachine:
 
     def add_doorbell(self, address: int, width: int, value: int | None, fd: int) -> bool:
         """Implement the contract: the thread that serves the domain writes the eventfd."""
-        return bool(
-            lib.vx_vm_add_doorbell(self._vm, address, width, value is not None, value or 0, fd) == 0
-        )
+        return bool(lib.vx_vm_add_doorbell(self._vm, address, width, value is not None, value or 0, fd) == 0)
 
     def remove_doorbell(self, address: int, width: int, value: int | None, fd: int) -> None:
         """Implement the contract."""

@@ -47,7 +47,7 @@ def mine() -> bytes:
 def abandoned(mark: bytes) -> bool:
     """Tell whether a domain's mark is ours, and its process is gone."""
     magic, namespace, pid, started = _MARK.unpack(mark)
-    return magic == _MAGIC and namespace == _namespace() and _started(pid) != started
+    return bool(magic == _MAGIC and namespace == _namespace() and _started(pid) != started)
 
 
 def vm_path(mark: bytes) -> str:

@@ -56,7 +56,7 @@ class Registration:
         self._store.close()
 
     def _write(self, name: str) -> None:
-        """Write what libxl's tools read, readable for the guest; ``control`` is where they ask it for things."""
+        """Write what libxl's tools read, readable for the guest, and where they ask it for things."""
         store, guest = self._store, self._domain
         store.write({f"{self._vm}/name": name, f"{self._vm}/start_time": f"{time.time():.2f}"})
         store.write({self._path: ""})
