@@ -15,7 +15,7 @@ modules = [
 if platform.machine() in ("x86_64", "aarch64", "riscv64"):
     modules.append("backends/kvm/build_kvm.py:ffi")
 # Xen's are those of the one architecture whose domains the backend builds.
-if platform.machine() == \"x86_64\":
-    modules.append(\"backends/xen/build_xen.py:ffi\")
+if platform.machine() == "x86_64":
+    modules.append("backends/xen/build_xen.py:ffi")
 
 setup(cffi_modules=modules)
