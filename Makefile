@@ -4,8 +4,9 @@
 .PHONY: help build test test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-sanitizers rig-kvm fuzz lint format bench guest run docs news clean
 ARCH ?= $(shell uname -m)
 SUITE ?= trixie
+FLAVOUR ?= minimal
 FUZZ_SECONDS ?= 60
-DIR ?= .cache/guests/$(ARCH)-$(SUITE)
+DIR ?= .cache/guests/$(ARCH)-$(SUITE)$(if $(filter-out minimal,$(FLAVOUR)),-$(FLAVOUR))
 BIN := .venv/bin
 
 help: ## this list
@@ -37,8 +38,8 @@ bench: guest ## benchmarks of rings, disk and a guest of ARCH; their options: do
 	@$(BIN)/python bench/blk/run.py
 	@$(BIN)/python bench/guest/run.py --guest $(DIR) --arch $(ARCH)
 
-guest: build ## a guest image for ARCH and SUITE in DIR
-	@$(BIN)/vdesktop guest build --arch $(ARCH) --suite $(SUITE) -o $(DIR)
+guest: build ## a guest image for ARCH and SUITE in DIR; FLAVOUR=desktop: with a desktop
+	@$(BIN)/vdesktop guest build --arch $(ARCH) --suite $(SUITE) --flavour $(FLAVOUR) -o $(DIR)
 
 run: guest ## boot that guest
 	@$(BIN)/vdesktop run $(DIR)/machine.toml --net user

@@ -9,6 +9,7 @@ venv=$root/.venv
 build_packages=(gcc libc6-dev python3 python3-dev python3-venv)
 run_packages=(libslirp0 libturbojpeg0 libnbd0 qemu-utils)
 guest_packages=(apt dpkg debian-archive-keyring)
+desktop_packages=(e2fsprogs mmdebstrap qemu-user-static uidmap util-linux)
 test_packages=(acpica-tools clang libclang-rt-dev device-tree-compiler git iproute2 make mount openssl)
 # Compilers of the guests' virtio-power driver; one's own architecture's is gcc.
 for arch in x86-64:amd64 aarch64:arm64 riscv64:riscv64; do
@@ -62,13 +63,14 @@ install_project() {
     touch "$stamp"
 }
 
-# guest ARCH [SUITE]: build a guest unless it is there; prints its folder.
+# guest ARCH [SUITE [FLAVOUR]]: build a guest unless it is there; prints its folder.
 guest() {
-    local suite=${2:-trixie} folder
+    local suite=${2:-trixie} flavour=${3:-minimal} folder
     folder=$root/.cache/guests/$1-$suite
+    [ "$flavour" = minimal ] || folder+=-$flavour
     if [ ! -f "$folder/manifest.json" ]; then
-        say "building a Debian $suite guest for $1"
-        "$venv/bin/vdesktop" guest build --arch "$1" --suite "$suite" -o "$folder" >&2
+        say "building a Debian $suite guest for $1: $flavour"
+        "$venv/bin/vdesktop" guest build --arch "$1" --suite "$suite" --flavour "$flavour" -o "$folder" >&2
     fi
     printf '%s\n' "$folder"
 }
