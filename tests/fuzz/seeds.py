@@ -315,13 +315,94 @@ def console_words() -> list[bytes]:
     return [CONTROL.pack(port, event, value) for port in (0, 1) for event in range(8) for value in (0, 1)]
 
 
+def rfb_bytes(data: bytes) -> bytes:
+    """Bytes of a client's, as operations."""
+    pieces = (data[at : at + 4095] for at in range(0, len(data), 4095))
+    return b"".join(b"\0" + struct.pack("<H", len(piece)) + piece for piece in pieces)
+
+
+def rfb_frame(data: bytes) -> bytes:
+    """A WebSocket frame with a mask of zeros."""
+    return b"\x82\xfe" + struct.pack(">H", len(data)) + bytes(4) + data
+
+
+def rfb_words() -> list[bytes]:
+    """Messages of a client."""
+    codes = (
+        0,
+        7,
+        16,
+        -23,
+        -247,
+        -223,
+        -239,
+        -258,
+        -261,
+        -308,
+        -312,
+        -313,
+        -314,
+        -316,
+        -0x3F5E1A32,
+        0x76640001,
+    )
+    layout = struct.pack(">IHHHHI", 0, 0, 0, 64, 48, 0)
+    return [
+        b"RFB 003.008\n",
+        struct.pack(">BxH", 2, len(codes)) + b"".join(struct.pack(">i", code) for code in codes),
+        *(struct.pack(">BxHi", 2, 1, code) for code in codes),
+        *(
+            b"\0\0\0\0" + struct.pack(">BBBBHHHBBB3x", *form)
+            for form in (
+                (32, 24, 0, 1, 255, 255, 255, 0, 8, 16),
+                (32, 24, 1, 1, 255, 255, 255, 24, 16, 8),
+                (16, 16, 0, 1, 31, 63, 31, 11, 5, 0),
+                (8, 8, 0, 1, 7, 7, 3, 0, 3, 6),
+            )
+        ),
+        struct.pack(">BBHHHH", 3, 0, 0, 0, 96, 96),
+        struct.pack(">BBHHHH", 3, 1, 0, 0, 96, 96),
+        struct.pack(">BBxxI", 4, 1, 97),
+        struct.pack(">BBHH", 5, 0xFF, 30, 20) + b"\3",
+        struct.pack(">Bxxxi", 6, 5) + b"hello",
+        struct.pack(">Bxxxi", 6, -4) + b"\1\0\0\1",
+        struct.pack(">BBHHHH", 150, 1, 0, 0, 96, 96),
+        struct.pack(">BBHI", 214, 1, 0, 8) + bytes(8),
+        struct.pack(">BBHI", 214, 2, 0, 3) + b"abc",
+        b"\xf8\0\0\0" + struct.pack(">IB", 0x80000007, 2) + b"ab",
+        b"\xf8\0\0\0" + struct.pack(">IBQ", 1, 8, 0),
+        struct.pack(">BxHHBx", 251, 64, 48, 1) + layout,
+        struct.pack(">BBHII", 255, 0, 1, 97, 30),
+    ]
+
+
+def rfb() -> dict[str, bytes]:
+    """A session in each encoding; its options come first."""
+    hello = b"RFB 003.008\n\1\1"
+    first, everything, *rest = rfb_words()
+    meanwhile = bytes([1, 0, 2, 2, 9, 0, 0, 0, 9, 2, 0, 60, 50, 3, 4, 0, 1, 5, 5, 0, 7, 6, 0])
+    seeds = {}
+    for name, code in (("raw", 0), ("tight", 7), ("zrle", 16)):
+        encoding = struct.pack(">BxHi", 2, 1, code)
+        story = rfb_bytes(hello + encoding + b"".join(rest)) + meanwhile + rfb_bytes(b"".join(rest))
+        seeds[name] = b"\0" + story
+        seeds[f"{name}-two"] = b"\4" + story
+        seeds[f"{name}-jpeg"] = b"\0" + rfb_bytes(hello + everything[:4] + encoding[4:] + everything[8:])
+    seeds["websocket"] = b"\1" + rfb_bytes(rfb_frame(hello) + rfb_frame(everything + b"".join(rest)))
+    seeds["ping"] = b"\1" + rfb_bytes(b"\x89\x82\0\0\0\0hi\x88\x82\0\0\0\0\3\xe8")
+    seeds["password"] = b"\2" + rfb_bytes(first + b"\2" + bytes(16))
+    seeds["old"] = b"\0" + rfb_bytes(b"RFB 003.003\n\1" + rest[0] + rest[-3]) + meanwhile
+    seeds["held"] = b"\0" + rfb_bytes(hello) + b"\7\0\1" + rfb_bytes(b"".join(rest) * 4) + b"\7\0\0"
+    return seeds
+
+
 def dictionary(words: list[bytes]) -> str:
     """Return words in libFuzzer's format."""
     return "".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in words)
 
 
-SEEDS = {"blk": blk, "console": console, "mmio": mmio, "net": net, "rings": rings}
-WORDS = {"console": console_words, "mmio": mmio_words, "net": net_words}
+SEEDS = {"blk": blk, "console": console, "mmio": mmio, "net": net, "rfb": rfb, "rings": rings}
+WORDS = {"console": console_words, "mmio": mmio_words, "net": net_words, "rfb": rfb_words}
 
 
 def main(target: str, folder: Path, words: Path) -> None:
