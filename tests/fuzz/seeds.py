@@ -328,24 +328,8 @@ def rfb_frame(data: bytes) -> bytes:
 
 def rfb_words() -> list[bytes]:
     """Messages of a client."""
-    codes = (
-        0,
-        7,
-        16,
-        -23,
-        -247,
-        -223,
-        -239,
-        -258,
-        -261,
-        -308,
-        -312,
-        -313,
-        -314,
-        -316,
-        -0x3F5E1A32,
-        0x76640001,
-    )
+    codes: tuple[int, ...] = (0, 7, 16, -23, -247, -223, -239, -258, -261, -308, -312, -313, -314, -316)
+    codes += (-0x3F5E1A32, 0x76640001)
     layout = struct.pack(">IHHHHI", 0, 0, 0, 64, 48, 0)
     return [
         b"RFB 003.008\n",
