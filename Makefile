@@ -13,7 +13,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## a virtual environment with the project and its developer tools
-	@bash -c '. scripts/lib.sh; need "$${build_packages[@]}"; install_project tcg,dev'
+	@bash -c '. scripts/lib.sh; need "$${build_packages[@]}"; install_project tcg,web,dev'
 
 test: ## everything CI runs
 	@scripts/test

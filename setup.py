@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The C extensions; everything else is declared in pyproject.toml."""
+"""What is built: C extensions, and noVNC for the web display. pyproject.toml declares all else."""
 
 import platform
+import runpy
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 modules = [
     "vdesktop_core/native/build_ffi.py:ffi",
@@ -18,4 +20,17 @@ if platform.machine() in ("x86_64", "aarch64", "riscv64"):
 if platform.machine() == "x86_64":
     modules.append("backends/xen/build_xen.py:ffi")
 
-setup(cffi_modules=modules)
+
+class BuildPy(build_py):
+    """Packs what a browser needs, before the package's files are looked for."""
+
+    def run(self) -> None:
+        """Build without noVNC where it cannot be had: ``--display web`` then says so."""
+        try:
+            runpy.run_path("plugins/web/pack_novnc.py")["pack"]()
+        except RuntimeError as error:
+            self.warn(f"no web display in this build: {error}")
+        super().run()
+
+
+setup(cffi_modules=modules, cmdclass={"build_py": BuildPy})

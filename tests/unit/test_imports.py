@@ -23,9 +23,13 @@ def packages() -> dict[str, Path]:
     return {path.name: path for path in folders if path.is_dir()}
 
 
+#: The one plugin that is built on another: a browser's pictures are RFB.
+BUILT_ON = {"vdesktop_web": "vdesktop_rfb"}
+
+
 def may_import(importer: str, imported: str) -> bool:
-    """Whether one package of ours may import another: its own, or the core."""
-    return imported in (importer, "vdesktop_core")
+    """Whether one package of ours may import another: its own, the core, or what it is built on."""
+    return imported in (importer, "vdesktop_core", BUILT_ON.get(importer))
 
 
 def imported_packages(source: str) -> set[str]:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""A machine's desktop in a browser."""
