@@ -142,7 +142,7 @@ class Sink:
 class Rig:
     """A server on a control loop of its own, in a thread: tests are blocking clients."""
 
-    def __init__(self, screens: int = 1, **options: Any) -> None:
+    def __init__(self, screens: int = 1, clipboards: Sequence[Any] = (), **options: Any) -> None:
         self.host = Host()
         self.canvases = [Canvas(self.host) for _ in range(screens)]
         self.canvas = self.canvases[0]
@@ -155,7 +155,9 @@ class Rig:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
-        self.desktop = Desktop("test", [Screen(self.canvases)], [self.keyboard, self.tablet, self.touch])
+        self.desktop = Desktop(
+            "test", [Screen(self.canvases)], [self.keyboard, self.tablet, self.touch], clipboards
+        )
         try:
             self.server: RfbServer = self.call(lambda: self._new(options))
         except BaseException:

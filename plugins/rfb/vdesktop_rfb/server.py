@@ -12,6 +12,7 @@ import contextlib
 import errno
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,6 +20,7 @@ import msgspec
 from vdesktop_core.display.input import Key
 from vdesktop_core.errors import ConfigError, DeviceError
 from vdesktop_rfb._rfb import ffi, lib
+from vdesktop_rfb.clipboard import ClientClipboard
 from vdesktop_rfb.hands import Hands
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class Client:
         self.private = False
         self.hands = hands
         self.viewings = viewings
+        self.clipboard: ClientClipboard | None = None
 
 
 class RfbServer:
@@ -165,6 +168,8 @@ class RfbServer:
             busy = "too many clients, or too many wrong passwords" if number == -errno.EBUSY else ""
             raise DeviceError(f"a client was refused: {busy or os.strerror(-number)}")
         client = Client(number, Hands(self._desktop.inputs), viewings)
+        if self._desktop.clipboards:
+            client.clipboard = ClientClipboard(self._desktop.clipboards[0], partial(self._try_send, client))
         self._clients[number] = client
         return client
 
@@ -185,6 +190,10 @@ class RfbServer:
         if error := lib.rfb_send(self._server, client.number, message, len(message)):
             raise DeviceError(f"client {client.number} cannot be told: {os.strerror(-error)}")
 
+    def _try_send(self, client: Client, message: bytes) -> None:
+        with contextlib.suppress(DeviceError):
+            self._send(client, message)
+
     def stats(self, client: Client) -> dict[str, int]:
         """Return what was sent to a client: the fields of ``struct rfb_stats``; empty: it has gone."""
         raw = ffi.new("struct rfb_stats *")
@@ -203,9 +212,14 @@ class RfbServer:
         self._server = ffi.NULL
         os.close(self._wake)
         for client in self._clients.values():
-            client.hands.close()
-            self._close_all(client.viewings)
+            self._let_go(client)
         self._clients.clear()
+
+    def _let_go(self, client: Client) -> None:
+        client.hands.close()
+        if client.clipboard is not None:
+            client.clipboard.close()
+        self._close_all(client.viewings)
 
     @staticmethod
     def _close_all(viewings: list[Viewing]) -> None:
@@ -244,6 +258,10 @@ class RfbServer:
                 self._scanouts[event.a].request_size(event.b, event.c)
             case lib.RFB_CAPABLE:
                 client.private = bool(event.a & lib.RFB_CAN_PRIVATE)
+                if client.clipboard is not None:
+                    client.clipboard.capable(extended=bool(event.a & lib.RFB_CAN_EXTENDED_CLIPBOARD))
+            case lib.RFB_CUT_TEXT:
+                self._cut_text(client, blob, extended=bool(event.a))
             case lib.RFB_PRIVATE:
                 self._on_private(client, event.a, blob)
             case lib.RFB_LOGIN_FAILED:
@@ -255,11 +273,19 @@ class RfbServer:
             case lib.RFB_LEFT:
                 self._left(client, blob.decode(errors="replace"))
 
+    def _cut_text(self, client: Client, data: bytes, *, extended: bool) -> None:
+        if client.clipboard is None:
+            return
+        try:
+            client.clipboard.message(data, extended=extended)
+        except ValueError as error:
+            _LOG.warning("client %d: %s", client.number, error)
+            self.kick(client)
+
     def _left(self, client: Client, why: str) -> None:
         _LOG.info("client %d left: %s", client.number, why)
-        client.hands.close()
         lib.rfb_release(self._server, client.number)
-        self._close_all(client.viewings)
+        self._let_go(client)
         del self._clients[client.number]
         self._on_change()
 
