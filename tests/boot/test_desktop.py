@@ -3,96 +3,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 from guest import find_image
+from person import Person
 
 from vdesktop_core import config as configuration
 from vdesktop_core.devices.console import parse_console
-from vdesktop_core.display.input import Key, PointerAbsolute, PointerButton, Touch, TouchPhase
-from vdesktop_core.display.keys import EVDEV_BY_CODE
-from vdesktop_core.display.session import InputSession
+from vdesktop_core.display.input import PointerAbsolute, PointerButton, Touch, TouchPhase
 from vdesktop_core.machine import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-#: Far more than it takes: no test is about time.
-PATIENCE = 150
-_SHIFTED = {">": "Period", "*": "Digit8", "|": "Backslash"}
-_PLAIN = {
-    " ": "Space",
-    "/": "Slash",
-    "-": "Minus",
-    ".": "Period",
-    ";": "Semicolon",
-    "=": "Equal",
-    "\n": "Enter",
-}
 
-
-def keys_of(letter: str) -> list[int]:
-    """The keys that type a letter on a US keyboard, in the order they go down."""
-    if letter in _SHIFTED:
-        return [EVDEV_BY_CODE["ShiftLeft"], EVDEV_BY_CODE[_SHIFTED[letter]]]
-    if letter.isdigit():
-        return [EVDEV_BY_CODE[f"Digit{letter}"]]
-    if letter in _PLAIN:
-        return [EVDEV_BY_CODE[_PLAIN[letter]]]
-    shift = [EVDEV_BY_CODE["ShiftLeft"]] if letter.isupper() else []
-    return [*shift, EVDEV_BY_CODE[f"Key{letter.upper()}"]]
-
-
-class Person:
-    """Types and points at a machine whose guest has a shell on its first virtual terminal."""
-
-    def __init__(self, machine: Machine, console: Path) -> None:
-        self.console = console
-        self.hands = InputSession(machine.desktop.inputs)
-        self.machine = machine
-
-    async def type(self, text: str) -> None:
-        for letter in text:
-            keys = keys_of(letter)
-            for key in keys:
-                self.hands.send(Key(key, down=True))
-            for key in reversed(keys):
-                self.hands.send(Key(key, down=False))
-            await asyncio.sleep(0.01)
-
-    async def sees(self, condition: Callable[[str], Any], meanwhile: Callable[[], None] | None = None) -> Any:
-        """Wait until the guest's other console has what is wanted, and return it."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                text = self.console.read_text(errors="replace").replace("\r", "")
-                if found := condition(text):
-                    return found
-                if meanwhile:
-                    meanwhile()
-                await asyncio.sleep(0.1)
-
-    async def reads(self, device: int, count: int, meanwhile: Callable[[], None]) -> list[tuple[int, ...]]:
-        """The (type, code, value) of ``count`` events of ``/dev/input/eventN`` while something happens."""
-        read = f"dd if=/dev/input/event{device} bs=24 count={count}|od -An -v -td2"
-        await self.type(f"echo from{device};{read};echo to{device}\n")
-
-        def events(text: str) -> list[tuple[int, ...]]:
-            _, _, after = text.partition(f"\nfrom{device}\n")
-            body, ended, _ = after.partition(f"\nto{device}\n")
-            words = [int(word) for word in body.split()] if ended else []
-            # struct input_event of 64 bits: 16 bytes of time, type, code, value.
-            return [(words[at + 8], words[at + 9], words[at + 10]) for at in range(0, len(words), 12)]
-
-        return await self.sees(events, meanwhile)
-
-
-@pytest.mark.parametrize("arch", ["aarch64"])
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64", "riscv64"])
 async def test_desktop_shows_fbcon_and_takes_keys_pointer_and_fingers(arch: str, tmp_path: Path) -> None:
     image = find_image(arch, "trixie")
     loaded = configuration.load(image.folder / "machine.toml")

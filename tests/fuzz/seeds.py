@@ -380,13 +380,145 @@ def rfb() -> dict[str, bytes]:
     return seeds
 
 
+# Operations of fuzz_gpu.c.
+GPU_KICK, GPU_POKE, GPU_LOOK, GPU_SIZE, GPU_VIEW, GPU_QUEUE_RESET, GPU_CONFIG = range(7)
+GPU_CONTROL, GPU_CURSOR = 0, 1
+#: Pixels a side of the seeds' pictures: as large as guest memory has room for.
+GPU_SIDE = 32
+
+
+def gpu_command(kind: int, body: bytes = b"", flags: int = 0) -> bytes:
+    """Return a command: struct virtio_gpu_ctrl_hdr (§5.7.6.7), then what belongs to its type."""
+    return struct.pack("<IIQIB3x", kind, flags, 0x1234, 0, 0) + body
+
+
+def gpu_commands() -> dict[str, list[bytes]]:
+    """Sequences as a driver sends them; pictures are at GPA + 0x3000."""
+    data, size = GPA + 0x3000, 4 * GPU_SIDE * GPU_SIDE
+    rect = struct.pack("<4I", 0, 0, GPU_SIDE, GPU_SIDE)
+    part = struct.pack("<4I", 3, 5, 7, 9)
+    entries = struct.pack("<QIIQII", data, size // 2, 0, data + size // 2, size // 2, 0)
+    one = struct.pack("<II", 1, 0)
+    blob_view = struct.pack("<IIIIII", 0, 2, GPU_SIDE, GPU_SIDE, 2, 0) + struct.pack(
+        "<8I", 4 * GPU_SIDE, *[0] * 7
+    )
+    picture = [
+        gpu_command(0x101, struct.pack("<4I", 1, 2, GPU_SIDE, GPU_SIDE)),
+        gpu_command(0x106, struct.pack("<II", 1, 2) + entries),
+        gpu_command(0x103, rect + struct.pack("<II", 0, 1)),
+        gpu_command(0x105, part + struct.pack("<QII", 0, 1, 0)),
+        gpu_command(0x104, part + one, flags=1),
+    ]
+    blob = [
+        gpu_command(0x10C, struct.pack("<4IQQ", 2, 1, 0, 2, 0, size) + entries),
+        gpu_command(0x10D, rect + blob_view),
+        gpu_command(0x104, part + struct.pack("<II", 2, 0)),
+    ]
+    return {
+        "info": [gpu_command(0x100), gpu_command(0x10A, bytes(8)), gpu_command(0x10B, one)],
+        "picture": picture,
+        "gone": [*picture, gpu_command(0x107, one), gpu_command(0x102, one)],
+        "blob": blob,
+        "blob-gone": [*blob, gpu_command(0x107, struct.pack("<II", 2, 0)), blob[2]],
+        "capsets": [gpu_command(0x108, bytes(8)), gpu_command(0x109, bytes(8))],
+        "blank": [*picture, gpu_command(0x103, rect + bytes(8))],
+    }
+
+
+def gpu() -> dict[str, bytes]:
+    """Sequences of commands with viewers that look at each, and a cursor of a resource that is none."""
+    looks = bytes([GPU_KICK, GPU_CONTROL, GPU_LOOK, 0, GPU_LOOK, 1])
+    others = (
+        bytes([GPU_SIZE, 1]) + struct.pack("<HH", 800, 600) + bytes([GPU_CONFIG, 1, 0, 0, 0, GPU_VIEW, 0])
+    )
+    seeds = {}
+    for name, commands in gpu_commands().items():
+        for packed in (False, True):
+            guest = Guest(packed=packed)
+            at = GPA + 0x800
+            for command in commands:
+                guest.put(at, command)
+                guest.chain(GPU_CONTROL, [(at, len(command), READABLE), (GPA + 0x2800, 0x600, WRITABLE)])
+                at += -(-len(command) // 16) * 16
+            move = gpu_command(0x300, struct.pack("<IiiIIIII", 0, -3, 4, 0, 1, 5, 5, 0))
+            guest.put(at, move)
+            guest.chain(GPU_CURSOR, [(at, len(move), READABLE)])
+            story = ALL_FEATURES + looks + bytes([GPU_KICK, GPU_CURSOR]) + others + looks
+            seeds[f"{name}-{'packed' if packed else 'split'}"] = guest.input(INDIRECT, story)
+    return seeds
+
+
+def gpu_words() -> list[bytes]:
+    """Types of commands, and whole ones."""
+    words = [struct.pack("<I", kind) for kind in (*range(0x100, 0x10E), 0x200, 0x207, 0x300, 0x301)]
+    return words + [command[:64] for commands in gpu_commands().values() for command in commands]
+
+
+# Operations of fuzz_input.c.
+INPUT_KICK, INPUT_FRAME, INPUT_POKE, INPUT_SELECT, INPUT_READ, INPUT_QUEUE_RESET = range(6)
+
+
+def input_device() -> dict[str, bytes]:
+    """Keys, motion and fingers for a driver with many buffers, few, and tiny ones; lamps; every selection."""
+    key = bytes([INPUT_FRAME, 1, 1, 30]) + struct.pack("<H", 1)
+    move = bytes([INPUT_FRAME, 2, 3, 0]) + struct.pack("<HBBH", 100, 3, 1, 200)
+    touch = bytes([INPUT_FRAME, 3, 3, 0x2F]) + struct.pack("<HBBHBBH", 1, 3, 0x39, 7, 1, 0x4A, 1)
+    kicks = bytes([INPUT_KICK, 0, INPUT_KICK, 1])
+    selections = b"".join(
+        bytes([INPUT_SELECT, 0, select, INPUT_SELECT, 1, sub, INPUT_READ, 2, INPUT_READ, 8])
+        for select in (0, 1, 2, 3, 0x10, 0x11, 0x12)
+        for sub in (0, 1, 3, 0x11, 0x2F)
+    )
+    stories = {
+        "keys": kicks + key + move + move + touch + key,
+        "before-the-driver": key + move + kicks + key,
+        "queue-reset": kicks + key + bytes([INPUT_QUEUE_RESET, 0]) + key,
+        "selections": selections,
+        "long-frame": kicks + bytes([INPUT_FRAME, 63]) + bytes([1, 5, 1, 0]) * 63 + key,
+    }
+    lamp = struct.pack("<HHi", 0x11, 1, 1)
+    seeds = {}
+    for name, story in stories.items():
+        for packed in (False, True):
+            guest = Guest(packed=packed)
+            for i in range(6):
+                pieces = (
+                    [(GPA + 0x1000 + 8 * i, 8, WRITABLE)]
+                    if i % 2
+                    else [
+                        (GPA + 0x1100 + 8 * i, 3, WRITABLE),
+                        (GPA + 0x1180 + 8 * i, 5, WRITABLE),
+                    ]
+                )
+                guest.chain(0, pieces)
+            guest.put(GPA + 0x1200, lamp)
+            guest.chain(1, [(GPA + 0x1200, 8, READABLE)])
+            seeds[f"{name}-{'packed' if packed else 'split'}"] = guest.input(INDIRECT | EVENT_IDX, story)
+    return seeds
+
+
 def dictionary(words: list[bytes]) -> str:
     """Return words in libFuzzer's format."""
     return "".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in words)
 
 
-SEEDS = {"blk": blk, "console": console, "mmio": mmio, "net": net, "rfb": rfb, "rings": rings}
-WORDS = {"console": console_words, "mmio": mmio_words, "net": net_words, "rfb": rfb_words}
+SEEDS = {
+    "blk": blk,
+    "console": console,
+    "gpu": gpu,
+    "input": input_device,
+    "mmio": mmio,
+    "net": net,
+    "rfb": rfb,
+    "rings": rings,
+}
+WORDS = {
+    "console": console_words,
+    "gpu": gpu_words,
+    "mmio": mmio_words,
+    "net": net_words,
+    "rfb": rfb_words,
+}
 
 
 def main(target: str, folder: Path, words: Path) -> None:

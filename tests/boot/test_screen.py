@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""The screen, degrading gracefully: with no driver, with virtio-gpu's, and with none again after a reset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from guest import find_image
+from person import Eyes, Person
+
+from vdesktop_core import config as configuration
+from vdesktop_core.devices.console import parse_console
+from vdesktop_core.machine import Machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vdesktop_core.config import MachineConfig
+
+#: Of the boot framebuffer and of the gpu, so that a picture tells whose it is.
+BOOT, DRIVER = (1024, 768), (800, 600)
+#: Bright pixels of some lines of text.
+TEXT = 3000
+_SHELL = 'vdesktop.run="echo shell; exec sh -i </dev/tty1 2>/dev/tty1"'
+
+
+def machine_with(arch: str, console: Path, *devices: dict[str, object]) -> MachineConfig:
+    loaded = configuration.load(find_image(arch, "trixie").folder / "machine.toml")
+    return msgspec.structs.replace(
+        loaded,
+        boot=msgspec.structs.replace(
+            loaded.boot, append=f"console=hvc0 modprobe.blacklist=virtio_gpu {_SHELL}"
+        ),
+        framebuffer="x".join(map(str, BOOT)),
+        devices=(parse_console(f"file:{console}"), *devices, {"type": "input", "kind": "keyboard"}),
+    )
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64", "riscv64"])
+async def test_screen_without_a_driver_then_with_it_then_after_a_reboot(arch: str, tmp_path: Path) -> None:
+    console = tmp_path / "console"
+    gpu = {"type": "gpu", "width": DRIVER[0], "height": DRIVER[1]}
+    async with Machine(machine_with(arch, console, gpu)) as machine:
+        await machine.start()
+        person, eyes = Person(machine, console), Eyes(machine, tmp_path)
+
+        # Its driver is not loaded: the kernel's lines are there all the same, and typed text is.
+        boot = await eyes.see("1-boot", lambda picture: picture.lit > TEXT)
+        assert boot.size == BOOT
+        await person.sees(lambda text: "\nshell\n" in text)
+        await person.type("echo Typed-without-a-driver\n")
+        await person.sees(lambda text: "\nTyped-without-a-driver\n" in text)
+        await eyes.see("2-blacklisted", lambda picture: picture.size == BOOT and picture.rgb != boot.rgb)
+        assert machine.counters()["gpu0"]["commands"] == 0
+
+        await person.type("modprobe virtio_gpu\n")
+        driver = await eyes.see("3-driver", lambda picture: picture.size == DRIVER and picture.lit > 0)
+        await person.type("dmesg\n")
+        await eyes.see("4-typed", lambda picture: picture.lit > max(driver.lit, TEXT))
+        counters = machine.counters()
+        assert counters["gpu0"]["flushes"] > 0
+        assert counters["gpu0"]["errors"] == 0
+
+        await person.type("reboot -f\n")
+        await eyes.see("5-again", lambda picture: picture.size == BOOT and picture.lit > TEXT)
+
+
+async def test_screen_of_a_machine_without_a_gpu_shows_the_boot_framebuffer(tmp_path: Path) -> None:
+    async with Machine(machine_with("x86_64", tmp_path / "console")) as machine:
+        await machine.start()
+        seen = await Eyes(machine, tmp_path).see("boot", lambda picture: picture.lit > TEXT)
+        assert seen.size == BOOT
