@@ -28,7 +28,16 @@ ROOT = Path(__file__).parents[2]
 #: Of the Debian suite: what the wheels are chosen for.
 _PYTHON = "3.11"
 _SITE = "usr/lib/python3/dist-packages"
-_PACKAGES = ("bash", "busybox-static", "coreutils", "libslirp0", "mount", "python3", "python3-libfdt")
+_PACKAGES = (
+    "bash",
+    "busybox-static",
+    "coreutils",
+    "libslirp0",
+    "mount",
+    "python3",
+    "python3-libfdt",
+    "util-linux",
+)
 _BUILDERS = (
     "vdesktop_core/native/build_ffi.py",
     "backends/kvm/build_kvm.py",
@@ -224,3 +233,8 @@ def _metadata(target: Foreign) -> None:
         f"#!/usr/bin/python3\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
     )
     command.chmod(0o755)
+    # What dash's configuration would have made.
+    shell = target.layer / "bin/sh"
+    shell.parent.mkdir(exist_ok=True)
+    if not shell.is_symlink():
+        shell.symlink_to("bash")

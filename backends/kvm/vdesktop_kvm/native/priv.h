@@ -185,6 +185,17 @@ int vk_arch_set_line(struct vk_vm *vm, uint32_t line, bool level);
 bool vk_arch_exit(struct vk_vcpu *vcpu);
 void vk_arch_describe(struct vk_vcpu *vcpu, char *text, size_t size);
 
+#if defined(__riscv)
+#include "riscv64_plic.h"
+
+struct vk_arch {
+    struct vk_plic plic; /* under irq_lock */
+    struct vd_io io;
+};
+
+int vk_riscv64_set(int vcpu, uint64_t id, uint64_t value); /* KVM_SET_ONE_REG: 0 or -errno */
+#endif
+
 #if defined(__aarch64__)
 struct vk_arch {
     int gic; /* the kernel's device, or -1 */

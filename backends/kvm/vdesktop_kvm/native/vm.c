@@ -130,6 +130,7 @@ int vk_build(struct vk_vm *vm, char *error, size_t size) {
 }
 
 void vk_drop(struct vk_vm *vm) {
+    pthread_mutex_lock(&vm->irq_lock); /* lines use what is closed here */
     for (uint32_t i = 0; i < vm->vcpus; i++) {
         struct vk_vcpu *vcpu = &vm->vcpu[i];
         if (vcpu->run) {
@@ -141,7 +142,6 @@ void vk_drop(struct vk_vm *vm) {
             vcpu->fd = -1;
         }
     }
-    pthread_mutex_lock(&vm->irq_lock);
     vk_arch_vm_drop(vm);
     if (vm->fd >= 0) {
         close(vm->fd);

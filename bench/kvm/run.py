@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""KVM: prices of exits and interrupts, and a guest's boot and exits beside QEMU's on the same KVM.
+
+    python bench/kvm/run.py --guest DIR [--rounds 3] [--no-prices]
+
+On a host whose KVM runs Linux, or in a rig (``bench/kvm/rig.py``), where only ratios mean anything. DIR is
+what ``vdesktop guest build -o DIR`` made. Subjects take turns. Exits are KVM's own counters (debugfs), which
+need root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "guest"))
+
+from subject import running  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from subject import Subject
+
+COUNTERS = Path("/sys/kernel/debug/kvm")
+DISK_MIB = 16
+FEW, MANY = 500, 1500
+#: KVM's counters that are shown where the architecture has them: all exits, those to the process, halts.
+SHOWN = ("exits", "mmio_exits", "mmio_exit_user", "io_exits", "halt_exits", "insn_emulation")
+_QEMU = {
+    "x86_64": ("-M", "microvm,acpi=on,pcie=off,isa-serial=off"),
+    "aarch64": ("-M", "virt,gic-version=3"),
+}
+
+
+def ours(guest: Path, memory: str, disk: Path) -> list[str]:
+    """The command line of this project."""
+    return [
+        *(str(Path(sys.executable).with_name("vdesktop")), "run", "--backend", "kvm"),
+        *("--kernel", str(guest / "kernel"), "--initrd", str(guest / "initrd")),
+        *("--append", "quiet console=hvc0", "--memory", memory, "--console", "stdio", "--disk", str(disk)),
+    ]
+
+
+def qemu(guest: Path, memory: str, disk: Path) -> list[str]:
+    """The peer: the same devices over virtio-mmio."""
+    machine = platform.machine()
+    return [
+        *(f"qemu-system-{machine}", *_QEMU[machine], "-accel", "kvm", "-cpu", "host", "-m", memory),
+        *("-nodefaults", "-display", "none", "-no-reboot", "-kernel", str(guest / "kernel")),
+        *("-initrd", str(guest / "initrd"), "-append", "quiet console=hvc0"),
+        *("-global", "virtio-mmio.force-legacy=false", "-chardev", "stdio,id=con,signal=off"),
+        *("-device", "virtio-serial-device", "-device", "virtconsole,chardev=con"),
+        *("-device", "virtio-rng-device", "-drive", f"if=none,id=disk,format=raw,file={disk}"),
+        *("-device", "virtio-blk-device,drive=disk"),
+    ]
+
+
+SUBJECTS = {"vdesktop": ours, "qemu": qemu}
+
+
+def counters() -> dict[str, int]:
+    """KVM's counters over all machines that live."""
+    return {name: int((COUNTERS / name).read_text()) for name in SHOWN if (COUNTERS / name).is_file()}
+
+
+def change(action: Callable[[], object]) -> dict[str, int]:
+    """What an action adds to the counters."""
+    before = counters()
+    action()
+    return {name: value - before[name] for name, value in counters().items()}
+
+
+def requests(subject: Subject) -> dict[str, int]:
+    """Exits of MANY - FEW direct reads of 4 KiB; what a command costs besides is in both."""
+
+    def read(count: int) -> dict[str, int]:
+        command = f"dd if=/dev/vda of=/dev/null bs=4k count={count} iflag=direct 2>/dev/null"
+        return change(lambda: subject.run(command))
+
+    read(FEW)
+    few, many = read(FEW), read(MANY)
+    return {name: (many[name] - few[name]) * 1000 // (MANY - FEW) for name in few}
+
+
+def guests(guest: Path, memory: str, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Return figures by what was measured and by subject, one a round."""
+    results: dict[str, dict[str, list[float]]] = {}
+
+    def note(what: str, name: str, value: float) -> None:
+        results.setdefault(what, {}).setdefault(name, []).append(value)
+
+    with tempfile.NamedTemporaryFile(prefix="bench-", suffix=".img") as disk:
+        disk.write(bytes(DISK_MIB << 20))
+        disk.flush()
+        for _ in range(rounds):
+            for name, command in SUBJECTS.items():
+                with running(command(guest, memory, Path(disk.name))) as subject:
+                    note("command to init, s", name, subject.boot())
+                    for counter, value in counters().items():
+                        note(f"a boot: {counter}", name, value)
+                    for counter, value in requests(subject).items():
+                        note(f"1000 reads: {counter}", name, value)
+    return results
+
+
+def table(results: dict[str, dict[str, list[float]]]) -> str:
+    """Return a Markdown table of medians; the ratio is ours over QEMU's."""
+    lines = ["| | ours | QEMU | ratio |", "|---|---|---|---|"]
+    for what, by_name in results.items():
+        mine, peer = (statistics.median(by_name[name]) for name in SUBJECTS)
+        ratio = f"{mine / peer:.2f}" if peer else "-"
+        lines.append(f"| {what} | {mine:.10g} | {peer:.10g} | {ratio} |")
+    return "\n".join(lines)
+
+
+def prices() -> str:
+    """Return a Markdown table of what exits and interrupts cost, in microseconds."""
+    rows: list[tuple[str, float]] = []
+    if platform.machine() == "x86_64":
+        with tempfile.TemporaryDirectory() as scratch:
+            program = Path(scratch, "exits")
+            subprocess.run(["gcc", "-O2", "-pthread", HERE / "exits.c", "-o", program], check=True)
+            said = subprocess.run([program, "1000"], check=True, capture_output=True, text=True).stdout
+        rows += [(name, int(value) / 1000) for name, value in map(str.split, said.splitlines())]
+    rows += dispatches()
+    return "\n".join(["| | µs |", "|---|---|", *(f"| {name} | {value:.1f} |" for name, value in rows)])
+
+
+def dispatches(count: int = 3000) -> list[tuple[str, float]]:
+    """Microseconds of a read that reaches C (an empty slot), Python, and nobody."""
+    from vdesktop_kvm.hypervisor import KvmHypervisor, host_arch
+
+    from vdesktop_core.host import Host
+    from vdesktop_core.testing.conformance.guest import Guest
+    from vdesktop_core.testing.conformance.program import read
+    from vdesktop_core.transport.mmio import MmioSlot
+
+    arch = host_arch()
+    assert arch is not None
+    with Host() as host, Guest(KvmHypervisor(), arch) as guest:
+        slot = MmioSlot(host.native, 1)
+        places = [guest.map.slot(index).base for index in (1, 2, 3)]
+        guest.vm.add_mmio(places[0], 4096, slot.io)
+        guest.device(places[1])
+        found = []
+        for name, place in zip(
+            ("MMIO read to C", "MMIO read to Python", "MMIO read of nothing"), places, strict=True
+        ):
+
+            def seconds(times: int, place: int = place) -> float:
+                begin = time.perf_counter()
+                guest.run([read(place, 4, times=times)])
+                return time.perf_counter() - begin
+
+            few = min(seconds(100) for _ in range(3))
+            many = min(seconds(100 + count) for _ in range(3))
+            found.append((name, (many - few) / count * 1e6))
+        guest.close()
+        slot.close()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--guest", type=Path, required=True)
+    parser.add_argument("--memory", default="256M")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-prices", action="store_true")
+    arguments = parser.parse_args()
+    if not arguments.no_prices:
+        print(prices(), "\n", flush=True)
+    print(table(guests(arguments.guest, arguments.memory, arguments.rounds)))
+
+
+if __name__ == "__main__":
+    main()
