@@ -16,6 +16,8 @@ for arch in x86-64:amd64 aarch64:arm64 riscv64:riscv64; do
     [ "${arch#*:}" = "$(dpkg --print-architecture 2>/dev/null)" ] || test_packages+=("gcc-${arch%:*}-linux-gnu")
 done
 
+# Rigs: QEMU's emulated hardware; an arm64 root, and this project compiled for it.
+rig_packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross mmdebstrap qemu-system-arm qemu-system-x86)
 yes=
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 die() {

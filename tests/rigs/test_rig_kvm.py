@@ -19,7 +19,9 @@ TESTS = (
     "tests/unit/test_kvm_denied.py",
     "tests/boot/test_devices.py",
     "tests/boot/test_lifecycle.py::test_reboot_starts_the_guest_anew_with_its_disk",
-    "tests/boot/test_smp.py",
+    "tests/boot/test_smp.py::test_smp_all_cpus_are_online_and_take_interrupts",
+    "tests/boot/test_smp.py::test_smp_cpu_goes_offline_and_comes_back",
+    "tests/boot/test_smp.py::test_smp_processes_on_all_cpus_talk_through_a_pipe",
 )
 
 
