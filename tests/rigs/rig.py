@@ -54,7 +54,7 @@ class Rig:
         words = f"console={self.console} quiet loglevel=4 panic=-1 mitigations=off"
         if self.foreign is None:
             return words
-        return f"{words} rig.root={self.foreign.root} rig.over={self.foreign.layer} rig.tree={ROOT}"
+        return f"{words} rig.layer rig.root={self.foreign.root} rig.tree={ROOT}"
 
     @property
     def python(self) -> str:
@@ -63,7 +63,14 @@ class Rig:
 
     def boot(self, image: RigImage, initrd: Path) -> list[str]:
         """Return QEMU's options that say what to boot."""
-        return ["-kernel", str(image.kernel), "-initrd", str(initrd), "-append", self.words]
+        options = ["-kernel", str(image.kernel), "-initrd", str(initrd), "-append", self.words]
+        return options if self.foreign is None else [*options, *layer(self.foreign.layer)]
+
+
+def layer(folder: Path) -> list[str]:
+    """Return QEMU's options for a folder that lies over the rig's root; word: ``rig.layer``."""
+    share = f"local,id=layer,path={folder},security_model=none,readonly=on,multidevs=remap"
+    return ["-fsdev", share, "-device", "virtio-9p-pci,fsdev=layer,mount_tag=layer"]
 
 
 KVM_X86_64 = Rig(

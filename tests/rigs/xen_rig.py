@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rig import ROOT, Rig
+from rig import ROOT, Rig, layer
 from rig_image import CACHE, SUITE, Quiet
 
 from vdesktop_core.guestbuild.apt import Apt
@@ -67,12 +67,11 @@ class XenRig(Rig):
         """Return QEMU's options: Xen by multiboot, the kernel and its initramfs as modules."""
         memory = f"dom0_mem={_DOM0_MIB}M,max:{_DOM0_MIB}M"
         kernel = f"{image.kernel} {self.words} rig.layer"
-        share = f"local,id=layer,path={FOLDER / 'root'},security_model=none,readonly=on,multidevs=remap"
         return [
             *("-kernel", str(FOLDER / "xen.elf")),
             *("-append", f"{memory} console=com1 com1=115200,8n1 loglvl=warning guest_loglvl=warning"),
             *("-initrd", f"{kernel.replace(',', ',,')},{initrd}"),
-            *("-fsdev", share, "-device", "virtio-9p-pci,fsdev=layer,mount_tag=layer"),
+            *layer(FOLDER / "root"),
         ]
 
 
