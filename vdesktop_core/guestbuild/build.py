@@ -68,6 +68,8 @@ def build(spec: GuestSpec, output: Path, cache: Path, progress: Progress) -> Non
     """
     port = recipe.port(spec.arch, spec.suite)
     flavour = recipe.FLAVOURS[spec.flavour]
+    if flavour.root is not None:
+        _refuse_used_disk(output)
     keyring = find_keyring()
     mirror = spec.mirror.rstrip("/") or find_mirror(spec.suite)
     try:
@@ -207,7 +209,9 @@ def _write(output: Path, files: dict[str, bytes], disk: Path | None, progress: P
                 file.flush()
                 os.fsync(file.fileno())
         if disk is not None:
-            staged.insert(0, (_moved_beside(disk, output / DISK), output / DISK))
+            part = output / f".{DISK}-part"
+            staged.insert(0, (part, output / DISK))
+            _move(disk, part)
         for source, target in staged:
             source.replace(target)
     finally:
@@ -215,16 +219,26 @@ def _write(output: Path, files: dict[str, bytes], disk: Path | None, progress: P
             source.unlink(missing_ok=True)
 
 
-def _moved_beside(disk: Path, target: Path) -> Path:
-    """Bring the disk to its target's file system, with its holes, under another name."""
-    part = target.with_name(f".{target.name}-part")
+def _move(disk: Path, target: Path) -> None:
+    """Move the disk, with its holes, to another file system too."""
     try:
-        disk.replace(part)
+        disk.replace(target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        subprocess.run(["cp", "--sparse=always", disk, part], check=True)
-    return part
+        copied = subprocess.run(["cp", "--sparse=always", disk, target], capture_output=True, check=False)
+        if copied.returncode:
+            raise GuestBuildError(f"cannot copy the disk to {target.parent}: is there room?") from error
+        disk.unlink()
+
+
+def _refuse_used_disk(output: Path) -> None:
+    """A guest's disk is somebody's work: it is not overwritten once the guest has run."""
+    with contextlib.suppress(FileNotFoundError):
+        if (output / DISK).stat().st_mtime_ns > (output / MANIFEST).stat().st_mtime_ns:
+            raise GuestBuildError(
+                f"{output / DISK} was written to since it was built: move it away, or use another --output"
+            )
 
 
 def _edited(output: Path) -> bool:
