@@ -145,12 +145,12 @@ def test_file_cancelled_on_its_way_is_removed_in_the_guest(desktop: BootedDeskto
 def test_policy_off_lets_nothing_pass_in_either_direction(desktop: BootedDesktop) -> None:
     clipboard: AgentClipboard = desktop.clipboard  # type: ignore[assignment]
     heard: list[object] = []
-    stop = desktop.do(lambda: desktop.clipboard.on_offer(heard.append))
+    stop = desktop.do(lambda: clipboard.on_offer(heard.append))
     heard.clear()
     try:
         clipboard.to_guest = clipboard.to_host = False
         before = desktop.machine.counters()["agent0"]["port0_tx_bytes"]
-        desktop.do(lambda: desktop.clipboard.offer(Copied({TEXT: b"secret"})))
+        desktop.do(lambda: clipboard.offer(Copied({TEXT: b"secret"})))
         desktop.run("echo secret >/tmp/secret; chmod 644 /tmp/secret")
         desktop.run(desktop.as_user("xclip -i -selection clipboard /tmp/secret >/dev/null 2>&1"))
         # The guest's offer came, and went no further.
