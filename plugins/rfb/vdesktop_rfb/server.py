@@ -49,6 +49,7 @@ class RfbOptions(msgspec.Struct, frozen=True, kw_only=True):
         key: PEM file.
         max_clients: 1..32.
         login_seconds: how long a login may take.
+        clipboard: RFB carries clipboards; False: the front-end has another way for them.
     """
 
     password: str | None = None
@@ -56,6 +57,7 @@ class RfbOptions(msgspec.Struct, frozen=True, kw_only=True):
     key: Path | None = None
     max_clients: int = 8
     login_seconds: float = 30.0
+    clipboard: bool = True
 
 
 class Client:
@@ -102,6 +104,7 @@ class RfbServer:
         self._on_private = on_private
         self._scanouts = [scanout for screen in desktop.screens for scanout in screen.scanouts]
         self._scanouts = self._scanouts[: lib.RFB_SCREENS_MAX]
+        self._clipboards = desktop.clipboards if options.clipboard else ()
         self._clients: dict[int, Client] = {}
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._events = ffi.new("struct rfb_event[]", _BATCH)
@@ -168,8 +171,8 @@ class RfbServer:
             busy = "too many clients, or too many wrong passwords" if number == -errno.EBUSY else ""
             raise DeviceError(f"a client was refused: {busy or os.strerror(-number)}")
         client = Client(number, Hands(self._desktop.inputs), viewings)
-        if self._desktop.clipboards:
-            client.clipboard = ClientClipboard(self._desktop.clipboards[0], partial(self._try_send, client))
+        if self._clipboards:
+            client.clipboard = ClientClipboard(self._clipboards[0], partial(self._try_send, client))
         self._clients[number] = client
         return client
 

@@ -49,7 +49,7 @@ class WebDisplay:
 
     def __init__(self, argument: str, desktop: Desktop) -> None:
         options = parse_options(argument)
-        self._rfb = RfbServer(desktop, RfbOptions(max_clients=MAX_CHANNELS))
+        self._rfb = RfbServer(desktop, RfbOptions(max_clients=MAX_CHANNELS, clipboard=False))
         try:
             self._web = WebServer(options, desktop, _Pictures(self._rfb))
         except BaseException:

@@ -99,6 +99,7 @@ static void obey(struct rfb_client *c) {
         c->busy = false;
     }
     free(orders.control);
+    rfb_publish_stats(c);
     if (c->paused && rfb_queue_has_room(c)) {
         c->paused = false;
         rfb_parse(c);

@@ -170,6 +170,7 @@ struct rfb_orders {
 void rfb_take_orders(struct rfb_client *c, struct rfb_orders *orders, bool control);
 /* Has a message sent between two pictures; false: the client does not read. */
 bool rfb_answer(struct rfb_client *c, const uint8_t *message, size_t length);
+void rfb_publish_stats(struct rfb_client *c); /* for rfb_stats */
 uint64_t rfb_now(void);
 const struct libraries *rfb_libraries(const struct rfb_client *c);
 

@@ -314,6 +314,11 @@ void rfb_take_orders(struct rfb_client *c, struct rfb_orders *orders, bool contr
         c->control = NULL;
         c->n_control = c->control_room = 0;
     }
+    unlock(c->server);
+}
+
+void rfb_publish_stats(struct rfb_client *c) {
+    lock(c->server);
     c->stats_shared = c->stats;
     c->stats_shared.memory += c->control_room;
     unlock(c->server);

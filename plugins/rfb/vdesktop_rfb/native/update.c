@@ -245,4 +245,5 @@ void rfb_update(struct rfb_client *c) {
     c->stats.jpeg = c->jpeg != NULL;
     c->stats.width = c->width;
     c->stats.height = c->height;
+    rfb_publish_stats(c);
 }
