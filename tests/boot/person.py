@@ -7,10 +7,9 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from vdesktop_screenshot.plugin import png
-
 from vdesktop_core.display.input import Key
 from vdesktop_core.display.keys import EVDEV_BY_CODE
+from vdesktop_core.display.png import png
 from vdesktop_core.display.screen import read_rgb
 from vdesktop_core.display.session import InputSession
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from vdesktop_screenshot.plugin import Screenshot, png
+from vdesktop_screenshot.plugin import Screenshot
 
 from vdesktop_core.display.frontend import Desktop, open_display
 from vdesktop_core.display.input import (
@@ -23,6 +23,7 @@ from vdesktop_core.display.input import (
     Wheel,
 )
 from vdesktop_core.display.keys import EVDEV_BY_CODE, evdev
+from vdesktop_core.display.png import png
 from vdesktop_core.display.screen import PixelFormat
 from vdesktop_core.display.session import InputSession
 from vdesktop_core.errors import ConfigError

@@ -17,6 +17,7 @@ _COMMANDS = {
     "run": "vdesktop_core.cli.run:run",
     "ctl": "vdesktop_core.cli.ctl:ctl",
     "ps": "vdesktop_core.cli.ctl:ps",
+    "screenshot": "vdesktop_core.cli.screenshot:screenshot",
     "info": "vdesktop_core.cli.info:info",
     "guest": "vdesktop_core.cli.guest:guest",
     "completion": "vdesktop_core.cli.completion:completion",

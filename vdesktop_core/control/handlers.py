@@ -75,6 +75,12 @@ async def _cpus(machine: Machine, request: protocol.Cpus) -> dict[str, Any]:
     return {}
 
 
+async def _screenshot(machine: Machine, request: protocol.Screenshot) -> dict[str, Any]:
+    from vdesktop_core.control.screenshot import take
+
+    return await take(machine.desktop, request.screen, request.path)
+
+
 HANDLERS: Mapping[type, Callable[[Machine, Any], Any]] = {
     protocol.Status: _status,
     protocol.Stats: _stats,
@@ -85,4 +91,5 @@ HANDLERS: Mapping[type, Callable[[Machine, Any], Any]] = {
     protocol.Plug: _plug,
     protocol.Unplug: _unplug,
     protocol.Cpus: _cpus,
+    protocol.Screenshot: _screenshot,
 }

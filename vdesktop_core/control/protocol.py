@@ -104,12 +104,22 @@ class Cpus(Request, frozen=True, tag="cpus"):
     timeout: Seconds | None = None
 
 
+class Screenshot(Request, frozen=True, tag="screenshot"):
+    """Write what a screen shows to a PNG file of the machine's host. Returns its ``width`` and ``height``.
+
+    ``screen`` counts the outputs of all display devices, from 0; ``path`` is absolute.
+    """
+
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096, pattern="^/")]
+    screen: Annotated[int, msgspec.Meta(ge=0, le=1 << 16)] = 0
+
+
 class Events(Request, frozen=True, tag="events"):
     """Send this client events from now on."""
 
 
-REQUESTS = (Status, Stats, Shutdown, Reset, Pause, Resume, Plug, Unplug, Cpus, Events)
-AnyRequest = Status | Stats | Shutdown | Reset | Pause | Resume | Plug | Unplug | Cpus | Events
+REQUESTS = (Status, Stats, Shutdown, Reset, Pause, Resume, Plug, Unplug, Cpus, Screenshot, Events)
+AnyRequest = Status | Stats | Shutdown | Reset | Pause | Resume | Plug | Unplug | Cpus | Screenshot | Events
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import struct
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,22 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vdesktop_core.display.frontend import Desktop, DisplayFrontend
-    from vdesktop_core.display.screen import Surface
-
-
-def png(surface: Surface) -> bytes:
-    """Return a picture as a PNG file (ISO/IEC 15948): 8 bits a colour, no filters."""
-    from vdesktop_core.display.screen import read_rgb  # not before somebody takes a picture
-
-    row = surface.width * 3
-    rgb = read_rgb(surface)
-    rows = b"".join(b"\0" + rgb[at : at + row] for at in range(0, len(rgb), row))
-    header = struct.pack(">IIBBBBB", surface.width, surface.height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
 
 
 class Screenshots:
@@ -53,10 +35,10 @@ class Screenshots:
         """Write the file, if the guest shows anything."""
         if (surface := self._viewing.take().surface) is None:
             return
+        from vdesktop_core.display.png import write_png  # not before somebody takes a picture
+
         with contextlib.closing(surface):
-            part = self._path.with_name(self._path.name + ".part")
-            part.write_bytes(png(surface))
-            part.replace(self._path)
+            write_png(surface, self._path)
 
     def close(self) -> None:
         """Take no more."""
