@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vdesktop_core.arch.boot import Boot, BootSource, MachineLayout, UartLayout
+from vdesktop_core.arch.boot import Boot, BootSource, EventsLayout, MachineLayout, UartLayout
 from vdesktop_core.arch.command_line import screen_words
 from vdesktop_core.arch.memory_map import memory_map, ram_banks
 from vdesktop_core.config import device_config
@@ -30,6 +30,7 @@ from vdesktop_core.slots import Slots, check_slot, device_names, place_devices
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from vdesktop_core.acpi_events import AcpiEvents
     from vdesktop_core.config import MachineConfig
     from vdesktop_core.devices.base import DeviceConfig, DeviceType
     from vdesktop_core.display.bootfb import BootFramebuffer
@@ -92,6 +93,7 @@ class Board:
             )
             self._make_devices()
             self._make_uart(stack, plugins)
+            self.acpi_events = self._make_events(stack)
             self.boot = stack.enter_context(contextlib.closing(Boot(self._boot_source(), config.arch)))
             self._stack = stack.pop_all()
 
@@ -120,9 +122,14 @@ class Board:
         checked = [device_config(device, self._plugins.device_types) for device in self.config.devices]
         names = device_names(checked)
         for name, (index, kind, config) in zip(names, place_devices(checked, len(self.slots)), strict=True):
-            self._put(index, name, kind, config)
+            self.put(index, name, kind, config)
 
-    def _put(self, slot: int, name: str, kind: DeviceType, config: DeviceConfig) -> Occupant:
+    def put(self, slot: int, name: str, kind: DeviceType, config: DeviceConfig) -> Occupant:
+        """Make a device and put it into an empty slot.
+
+        Raises:
+            VdesktopError: see :meth:`plug`.
+        """
         context = DeviceContext(
             name=name,
             machine=self.config.name,
@@ -148,7 +155,7 @@ class Board:
         (name,) = device_names([(kind, config)], taken)
         if config.slot is not None:
             check_slot(config.slot, name)
-        return self._put(self.slots.free() if config.slot is None else config.slot, name, kind, config)
+        return self.put(self.slots.free() if config.slot is None else config.slot, name, kind, config)
 
     def _make_uart(self, stack: contextlib.ExitStack, plugins: Plugins) -> None:
         self.uart_layout: UartLayout | None = None
@@ -168,6 +175,19 @@ class Board:
         add(where.window.base, where.window.size, uart.io)
         self.uart_layout = UartLayout(where.window.base, where.line)
 
+    def _make_events(self, stack: contextlib.ExitStack) -> AcpiEvents | None:
+        """Make what an ACPI guest hears of changes by, where the backend has the line."""
+        where = memory_map(self.config.arch).events
+        if where is None or where.line not in self.vm.platform().interrupt_controller.lines:
+            return None
+        from vdesktop_core.acpi_events import AcpiEvents
+
+        events = AcpiEvents(self.host.native, IrqLine(where.line, self.vm.irq_line(where.line)))
+        stack.callback(events.close)
+        self.vm.add_mmio(where.window.base, where.window.size, events.io)
+        events.show_slots(self.slots.filled, tell=False)
+        return events
+
     def _boot_source(self) -> BootSource:
         boot = self.config.boot
         if not boot.kernel:
@@ -178,14 +198,28 @@ class Board:
         """Put kernel, initrd and tables into memory and set the boot CPU's entry state."""
         layout = MachineLayout(
             arch=self.config.arch,
-            vcpus=self.config.cpus,
+            vcpus=self.config.vcpus,
+            events=self._events_layout(),
             ram=self.ram,
             slots=tuple(self.slots.layout),
             uart=self.uart_layout,
             framebuffer=None if self.framebuffer is None else self.framebuffer.layout,
-            append=() if self.framebuffer is None else screen_words(self.config.boot.append),
+            append=(*self._cpu_words(), *self._screen_words()),
         )
         self.vm.set_entry(self.boot.load(layout, self.vm.platform(), self.memory))
+
+    def _cpu_words(self) -> tuple[str, ...]:
+        """Have the kernel start so many CPUs by itself; it can bring the others up later."""
+        return () if self.config.cpus == self.config.vcpus else (f"maxcpus={self.config.cpus}",)
+
+    def _screen_words(self) -> tuple[str, ...]:
+        return () if self.framebuffer is None else screen_words(self.config.boot.append)
+
+    def _events_layout(self) -> EventsLayout | None:
+        where = memory_map(self.config.arch).events
+        return (
+            None if where is None or self.acpi_events is None else EventsLayout(where.window.base, where.line)
+        )
 
     def desktop(self) -> Desktop:
         """Return what the devices have for people, in the order of their slots."""
@@ -206,6 +240,8 @@ class Board:
     def reset(self) -> None:
         """Bring everything to its state at power-on. The vCPUs must have stopped."""
         self.slots.reset()
+        if self.acpi_events is not None:
+            self.acpi_events.reset()
         with self.framebuffer.held() if self.framebuffer is not None else contextlib.nullcontext():
             self.vm.reset()
 

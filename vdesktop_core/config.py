@@ -109,6 +109,7 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
         framebuffer: size of the boot framebuffer such as ``1024x768``, ``none``, or ``auto``: one where there
             is a display or a gpu.
         reboot: False: a guest reset ends the run (``--no-reboot``).
+        power: whether slot 0 has the virtio-power device (``docs/spec/virtio-power.md``).
         control: listen on a control socket (``docs/control.md``); default: what runs the machine decides:
             the command does, Python does not.
     """
@@ -126,6 +127,7 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     display: str = "none"
     framebuffer: str = "auto"
     reboot: bool = True
+    power: bool = True
     control: bool | None = None
 
     def __post_init__(self) -> None:
@@ -176,6 +178,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
         display: str | None = None
         framebuffer: str | None = None
         reboot: bool | None = None
+        power: bool | None = None
         max_cpus: int | None = None
         control: bool | None = None
 

@@ -11,53 +11,24 @@ Loaded when the first change is asked for.
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from vdesktop_core.devices.power.port import Outcome
 from vdesktop_core.errors import ConfigError, DeviceError, GuestTimeoutError, VdesktopError
 from vdesktop_core.life import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from vdesktop_core.devices.base import DeviceConfig
+    from vdesktop_core.devices.power.device import PowerDevice
+    from vdesktop_core.devices.power.port import Answer
     from vdesktop_core.machine import Machine
     from vdesktop_core.slots import Occupant
 
-log = logging.getLogger(__name__)
 
-
-class Messenger(Protocol):
-    """A way to tell a guest of changes. Each may know some of the messages only.
-
-    A message that it does not know, or that the guest does not listen to, is answered with False.
-    """
-
-    name: str
-
-    def power_off(self) -> bool:
-        """Ask for an orderly power-off."""
-        ...
-
-    def filled(self, slot: int) -> bool:
-        """Tell that a slot has a device now."""
-        ...
-
-    def emptied(self, slot: int) -> bool:
-        """Tell that a slot's device has gone."""
-        ...
-
-    def release(self, slot: int) -> bool:
-        """Ask to let go of a slot's device: to remove its driver, which resets it."""
-        ...
-
-    def keep(self, slot: int) -> bool:
-        """Take :meth:`release` back."""
-        ...
-
-    def cpus(self, count: int) -> bool:
-        """Ask to use this many CPUs."""
-        ...
+#: Nobody took the request: another way may do.
+_UNHEARD = (Outcome.NO_DRIVER, Outcome.GONE)
 
 
 class Hotplug:
@@ -70,47 +41,68 @@ class Hotplug:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._lock = asyncio.Lock()
-        self._decided = asyncio.Event()
-        self._messengers: list[Messenger] = []
-
-    def ways(self) -> dict[str, str]:
-        """Return by what this guest is asked for what, as far as that is known without asking it."""
-        return {}
+        self._news = asyncio.Event()
 
     def wake(self) -> None:
         """Hear that some driver did something to its device, or that the machine's state changed."""
-        self._decided.set()
+        self._news.set()
 
-    def ask_power_off(self) -> None:
-        """Ask the guest to power off.
+    @property
+    def _power(self) -> PowerDevice | None:
+        power = self._machine.power
+        return power.device if power is not None and power.device.driver_ready else None
+
+    def ways(self) -> dict[str, str]:
+        """Return by what this guest is asked for what: ``virtio-power``, ``acpi``, ``key`` or ``none``."""
+        if self._power is not None:
+            return dict.fromkeys(("shutdown", "plug", "cpus"), "virtio-power")
+        acpi = self._machine.board.acpi_events is not None
+        shutdown = "acpi" if acpi else "key" if self._key() is not None else "none"
+        return {"shutdown": shutdown, "plug": "acpi" if acpi else "none", "cpus": "none"}
+
+    async def power_off(self, timeout: float) -> None:
+        """Ask the guest to power off; ``timeout`` in seconds is for its answer, where it gives one.
 
         Raises:
-            VdesktopError: there is no way to.
+            VdesktopError: there is no way to, or it refuses.
         """
-        if not self._tell("power_off"):
+        name = self._machine.config.name
+        if self._power is not None:
+            answer = await self._answer(self._power.shutdown(timeout))
+            if answer.ok:
+                return
+            if answer.outcome not in _UNHEARD:
+                raise VdesktopError(f"machine {name!r} does not power off: {answer}")
+        events = self._machine.board.acpi_events
+        if events is not None:
+            events.press_power_button()
+        elif not self._press_key():
             raise VdesktopError(
-                f"machine {self._machine.config.name!r}: its guest has nothing that hears a power button "
-                f"(the virtio-power driver, ACPI or a keyboard): power it off inside, or force it"
+                f"machine {name!r}: its guest has nothing that hears a power button (the virtio-power "
+                f"driver, ACPI, a keyboard): power it off inside, or force it"
             )
 
     async def plug(self, device: DeviceConfig | Mapping[str, Any]) -> int:
         """See :meth:`vdesktop_core.machine.Machine.plug`."""
         async with self._lock:
+            self._check_alive()
             occupant = self._machine.board.plug(device)
-            self._tell("filled", occupant.slot)
+            self._slots_changed(occupant.slot)
             self._publish("plugged", occupant)
             return occupant.slot
 
     async def unplug(self, slot: int | str, *, timeout: float, force: bool) -> None:
         """See :meth:`vdesktop_core.machine.Machine.unplug`."""
         async with self._lock:
+            self._check_alive()
             slots = self._machine.board.slots
             occupant = slots.find(slot)
             self._removable(occupant)
-            if slots.status(occupant.slot):
+            if slots.status(occupant.slot) and not (force and not timeout):
                 await self._release(occupant, timeout, force=force)
+            self._check_alive()
             slots.take(occupant)
-            self._tell("emptied", occupant.slot)
+            self._slots_changed(occupant.slot)
             self._publish("unplugged", occupant)
 
     async def set_cpus(self, count: int, *, timeout: float) -> None:
@@ -119,18 +111,33 @@ class Hotplug:
         if not 1 <= count <= config.vcpus:
             raise ConfigError(
                 f"machine {config.name!r} has 1 to {config.vcpus} CPUs, not {count}: "
-                f"start it with a larger --max-cpus"
+                f"start it with another --max-cpus"
             )
         async with self._lock:
-            if not self._tell("cpus", count):
-                raise VdesktopError(
-                    f"machine {config.name!r}: nothing in its guest hears of this: inside, write 0 or 1 to "
-                    f"/sys/devices/system/cpu/cpuN/online"
-                )
+            self._check_alive()
+            deadline = asyncio.get_running_loop().time() + timeout
+            for cpu in range(config.vcpus):
+                await self._set_cpu(cpu, deadline, online=cpu < count)
+            self._machine.publish("cpus", count=count)
+
+    async def _set_cpu(self, cpu: int, deadline: float, *, online: bool) -> None:
+        power = self._machine.power
+        if power is None or self._power is None:
+            raise VdesktopError(
+                f"machine {self._machine.config.name!r}: nothing in its guest hears of this: inside, write 0 or "
+                f"1 to /sys/devices/system/cpu/cpuN/online"
+            )
+        if power.is_online(cpu) == online:
+            return
+        remaining = max(deadline - asyncio.get_running_loop().time(), 0.0)
+        answer = await self._answer(self._power.set_cpu(cpu, remaining, online=online))
+        if not answer.ok:
+            kind = GuestTimeoutError if answer.outcome is Outcome.TIMEOUT else VdesktopError
+            raise kind(f"CPU {cpu} of machine {self._machine.config.name!r}: {answer}")
 
     def _removable(self, occupant: Occupant) -> None:
         if occupant.slot == 0:
-            raise DeviceError(f"slot 0 is {occupant.name!r}, a part of the machine: it is not unplugged")
+            raise DeviceError(f"slot 0 has {occupant.name!r}, a part of the machine: it is not unplugged")
         device = occupant.device
         if self._machine.config.display != "none" and (device.screen or device.input_sink):
             raise DeviceError(
@@ -138,35 +145,96 @@ class Hotplug:
             )
 
     async def _release(self, occupant: Occupant, timeout: float, *, force: bool) -> None:
-        """Wait until the guest has no driver on a device any more, which is what consent looks like."""
-        asked = self._tell("release", occupant.slot)
-        if await self._until(lambda: self._gone(occupant), timeout) or force:
+        """Have the guest let go of a device.
+
+        Raises:
+            DeviceError: it refuses.
+            GuestTimeoutError: it has not in time.
+        """
+        if self._power is not None:
+            answer = await self._answer(self._power.eject(occupant.slot, timeout))
+            if answer.ok or force:
+                return
+            if answer.outcome not in _UNHEARD:
+                kind = GuestTimeoutError if answer.outcome is Outcome.TIMEOUT else DeviceError
+                raise kind(f"{occupant.name!r} (slot {occupant.slot}) stays: {answer}")
+        events = self._machine.board.acpi_events
+        if events is not None:
+            events.show_slots(self._machine.board.slots.filled - {occupant.slot})
+        # A driver that lets go of its device resets it.
+        if await self._until(lambda: not self._machine.board.slots.status(occupant.slot), timeout) or force:
             return
-        self._tell("keep", occupant.slot)
-        hint = "" if asked else ", and nothing in it hears of this: unbind the device inside, or force it"
+        if events is not None:
+            events.show_slots(self._machine.board.slots.filled)
+        hint = "" if events is not None else "; nothing in it hears of this: unbind the device inside"
         raise GuestTimeoutError(
-            f"{occupant.name!r} (slot {occupant.slot}): the guest has not let go of it in {timeout:g} s{hint}"
+            f"{occupant.name!r} (slot {occupant.slot}) stays: the guest has not let go of it within "
+            f"{timeout:g} s{hint}, or force it"
         )
 
-    def _gone(self, occupant: Occupant) -> bool:
-        return not self._machine.board.slots.status(occupant.slot)
+    def _slots_changed(self, slot: int) -> None:
+        """Tell the guest that a slot was filled or emptied: once, as two that attach it would collide."""
+        events, power = self._machine.board.acpi_events, self._machine.power
+        if power is not None:
+            power.device.slot_changed(slot)
+        if events is not None:
+            events.show_slots(self._machine.board.slots.filled, tell=self._power is None)
+
+    def _key(self) -> Occupant | None:
+        """Return a keyboard with a driver."""
+        slots = self._machine.board.slots
+        return next((o for o in slots.occupants if _types(o) and slots.status(o.slot)), None)
+
+    def _press_key(self) -> bool:
+        """Press the power key of a keyboard."""
+        from vdesktop_core.display.input import Key
+
+        occupant = self._key()
+        if occupant is None or (sink := occupant.device.input_sink) is None:
+            return False
+        return sink.send([Key(_KEY_POWER, down=True)]) and sink.send([Key(_KEY_POWER, down=False)])
+
+    async def _answer(self, asking: Awaitable[Answer]) -> Answer:
+        """Wait for the guest's answer, or for the machine's end."""
+        task = asyncio.ensure_future(asking)
+        try:
+            while not task.done():
+                self._check_alive()
+                self._news.clear()
+                news = asyncio.ensure_future(self._news.wait())
+                try:
+                    await asyncio.wait({task, news}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    news.cancel()
+            return task.result()
+        finally:
+            task.cancel()
 
     async def _until(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Wait for something that drivers decide."""
         try:
             async with asyncio.timeout(timeout):
                 while not condition():
-                    if self._machine.state not in (State.RUNNING, State.PAUSED):
-                        raise VdesktopError(f"machine {self._machine.config.name!r} has ended")
-                    self._decided.clear()
-                    await self._decided.wait()
+                    self._check_alive()
+                    self._news.clear()
+                    await self._news.wait()
         except TimeoutError:
             return condition()
         return True
 
-    def _tell(self, message: str, *about: int) -> bool:
-        """Give a message to the first messenger that can deliver it."""
-        return any(getattr(messenger, message)(*about) for messenger in self._messengers)
+    def _check_alive(self) -> None:
+        if self._machine.state not in (State.RUNNING, State.PAUSED):
+            raise VdesktopError(f"machine {self._machine.config.name!r} has ended")
 
     def _publish(self, event: str, occupant: Occupant) -> None:
         self._machine.publish(event, slot=occupant.slot, name=occupant.name, type=occupant.type.name)
+
+
+#: ``KEY_POWER`` of <linux/input-event-codes.h>.
+_KEY_POWER = 116
+
+
+def _types(occupant: Occupant) -> bool:
+    """Whether a device is something to type with."""
+    sink = occupant.device.input_sink
+    return sink is not None and any(kind.__name__ == "Key" for kind in sink.accepts)

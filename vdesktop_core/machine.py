@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vdesktop_core.devices.base import DeviceConfig
     from vdesktop_core.display.frontend import Desktop, Display
     from vdesktop_core.hotplug import Hotplug
+    from vdesktop_core.power import MachinePower
     from vdesktop_core.status import MachineStatus
 
 __all__ = ["Machine", "Outcome", "Result", "State", "installed"]
@@ -88,6 +89,8 @@ class Machine:
         self._server: Server | None = None
         self._listeners: list[Callable[[str, dict[str, Any]], None]] = []
         self._hotplug: Hotplug | None = None
+        #: The virtio-power device's counterpart, where the machine has one, from shortly after the start.
+        self.power: MachinePower | None = None
 
     async def run(self) -> Result:
         """Start, wait for the end, and take the machine apart.
@@ -135,6 +138,8 @@ class Machine:
         self._board = board
         self.backend = hypervisor.name
         self._change(State.RUNNING)
+        if self.config.power:
+            loop.call_soon(self._attach_power)
         log.info("started on %s: %s, %d CPUs", hypervisor.name, self.config.arch, self.config.cpus)
 
     async def wait(self) -> Result:
@@ -165,6 +170,8 @@ class Machine:
         board.vm.stop()
         board.reset()
         board.load_guest()
+        if self.power is not None:
+            self.power.reset()
         self.publish("reset")
         board.vm.start(self._heard)
         self._change(State.RUNNING)
@@ -189,7 +196,7 @@ class Machine:
             return await self.wait()
         try:
             self._expect(State.RUNNING)
-            self.hotplug.ask_power_off()
+            await self.hotplug.power_off(timeout)
             async with asyncio.timeout(timeout):
                 return await self.wait()
         except (VdesktopError, TimeoutError) as error:
@@ -351,6 +358,15 @@ class Machine:
             self._claim.close()
             self._claim = None
 
+    def _attach_power(self) -> None:
+        if self._board is not None and self.power is None:
+            from vdesktop_core.power import MachinePower
+
+            try:
+                self.power = MachinePower(self)
+            except VdesktopError as error:
+                log.error("slot 0 stays empty: %s", error)  # noqa: TRY400  (one line, for a person)
+
     def _change(self, state: State) -> None:
         self.state = state
         self.publish("state", state=str(state))
@@ -379,9 +395,10 @@ class Machine:
 
     def _heard(self, event: VmEvent) -> None:
         """Take news from a backend's thread over to the control loop."""
-        self._loop.call_soon_threadsafe(self._on_event, event)
+        self._loop.call_soon_threadsafe(self.guest_event, event)
 
-    def _on_event(self, event: VmEvent) -> None:
+    def guest_event(self, event: VmEvent) -> None:
+        """Act on what the guest decided of the whole machine: on the control loop."""
         if self.state not in (State.RUNNING, State.PAUSED):
             return
         if event.reason is ExitReason.RESET and self.config.reboot:

@@ -169,6 +169,11 @@ class Slots:
         return self._occupants[index]
 
     @property
+    def filled(self) -> frozenset[int]:
+        """Slots that have a device. Slot 0 counts always: its device may come a moment after the start."""
+        return frozenset({0, *self._occupants})
+
+    @property
     def free_count(self) -> int:
         """How many slots have room for a device."""
         return sum(index not in self._occupants for index in range(FIRST_FREE_SLOT, len(self._slots)))

@@ -25,10 +25,11 @@ class SlotStatus(msgspec.Struct, frozen=True):
 
 
 class CpuStatus(msgspec.Struct, frozen=True):
-    """vCPUs: at the start, and at most."""
+    """vCPUs: at the start, at most, and what the guest uses now, where its virtio-power driver tells."""
 
     start: int
     maximum: int
+    online: int | None
     ids: tuple[int, ...]  #: hardware ids: MPIDR affinity, hart id, APIC id
 
 
@@ -54,6 +55,7 @@ def machine_status(machine: Machine) -> MachineStatus:
         VdesktopError: it was not, or was closed.
     """
     board, config = machine.board, machine.config
+    online = machine.power.online if machine.power is not None else None
     occupants = board.slots.occupants
     return MachineStatus(
         name=config.name,
@@ -62,7 +64,7 @@ def machine_status(machine: Machine) -> MachineStatus:
         arch=str(config.arch),
         backend=machine.backend,
         memory=config.memory,
-        cpus=CpuStatus(config.cpus, config.vcpus, board.vm.platform().cpu_ids),
+        cpus=CpuStatus(config.cpus, config.vcpus, online, board.vm.platform().cpu_ids),
         slots=tuple(
             SlotStatus(
                 slot=occupant.slot,

@@ -64,6 +64,13 @@ class UartLayout(msgspec.Struct, frozen=True):
     line: int
 
 
+class EventsLayout(msgspec.Struct, frozen=True):
+    """The registers of ``vdesktop/acpi_events.h``."""
+
+    base: int
+    line: int
+
+
 class FramebufferLayout(msgspec.Struct, frozen=True):
     """The boot framebuffer. ``stride`` in bytes; ``format`` is a key of :data:`PIXEL_FORMATS`.
 
@@ -98,11 +105,12 @@ class MachineLayout(msgspec.Struct, frozen=True):
     """The machine as it was put together: what the guest is to be told."""
 
     arch: Arch
-    #: vCPUs that are present at boot; ``Platform.cpu_ids`` beyond them can be hot-plugged.
+    #: vCPUs that the guest is told of; ``Platform.cpu_ids`` beyond them can be hot-plugged.
     vcpus: int
     ram: tuple[Window, ...]
     slots: tuple[SlotLayout, ...]
     uart: UartLayout | None = None
+    events: EventsLayout | None = None
     framebuffer: FramebufferLayout | None = None
     #: Words for the kernel command line, before the user's.
     append: tuple[str, ...] = ()

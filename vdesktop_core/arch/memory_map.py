@@ -61,6 +61,13 @@ class Uart(msgspec.Struct, frozen=True):
     is_port: bool = False
 
 
+class Events(msgspec.Struct, frozen=True):
+    """Where an ACPI machine has the registers of its event device (GED), and their interrupt line."""
+
+    window: Window
+    line: int
+
+
 class MemoryMap(msgspec.Struct, frozen=True):
     """What a guest of one architecture finds where."""
 
@@ -78,6 +85,8 @@ class MemoryMap(msgspec.Struct, frozen=True):
     slot_lines: range
     #: x86 ports by name: the FADT's sleep control, sleep status and reset registers.
     ports: Mapping[str, int] = msgspec.field(default_factory=lambda: MappingProxyType({}))
+    #: Of an architecture with ACPI.
+    events: Events | None = None
     #: Parts of RAM that the boot data occupy at fixed places; free once the kernel runs.
     boot_data: Mapping[str, Window] = msgspec.field(default_factory=lambda: MappingProxyType({}))
 
@@ -132,6 +141,8 @@ _MAPS: Mapping[Arch, MemoryMap] = MappingProxyType(
             # GSIs above the 16 that ACPI's default maps to ISA interrupts.
             slot_lines=range(16, 16 + SLOT_COUNT),
             ports=MappingProxyType({"sleep_control": 0x600, "sleep_status": 0x601, "reset": 0x602}),
+            # The line that PCs use for ACPI; the page after the slots.
+            events=Events(Window(0xD000_0000 + SLOT_COUNT * SLOT_SIZE, 4 * KIB), line=9),
             boot_data=MappingProxyType(
                 {
                     "page_tables": Window(0x1000, 6 * 4 * KIB),

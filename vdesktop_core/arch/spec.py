@@ -67,6 +67,8 @@ def _architecture(m: MemoryMap) -> str:
     windows = [("RAM", window) for window in m.ram]
     windows += [(name.upper(), window) for name, window in m.interrupt_controller.items()]
     windows += [("virtio-mmio slots", m.slots), ("shared memory and boot framebuffer", m.aperture)]
+    if m.events is not None:
+        windows.append(("ACPI event registers", m.events.window))
     if not m.uart.is_port:
         windows.append(("UART (16550), optional", m.uart.window))
     rows = [_row(name, window) for name, window in sorted(windows, key=lambda item: item[1])]
@@ -76,6 +78,8 @@ def _architecture(m: MemoryMap) -> str:
         ["slot *i*", f"{name} {m.slot_lines.start} + *i*"],
         ["UART", f"{name} {m.uart.line}"],
     ]
+    if m.events is not None:
+        lines.append(["ACPI events", f"{name} {m.events.line}"])
     parts.append(_table(("interrupt line", "number"), lines))
     if m.ports:
         ports = [

@@ -66,6 +66,65 @@ def name(path: str, value: bytes) -> bytes:
     return b"\x08" + segment(path) + value
 
 
+def path(*names: str) -> bytes:
+    """Encode a name of one or two segments (§20.2.2); the first may begin with a backslash."""
+    if len(names) == 1:
+        return segment(names[0])
+    first = segment(names[0])
+    root, bare = (first[:1], first[1:]) if names[0].startswith("\\") else (b"", first)
+    (second,) = names[1:]
+    return root + b"\x2e" + bare + segment(second)
+
+
+def method(name: str, arguments: int, *terms: bytes, serialized: bool = False) -> bytes:
+    """Encode ``Method (name, arguments, [Not]Serialized) {…}``."""
+    body = segment(name) + bytes([arguments | (1 << 3 if serialized else 0)]) + b"".join(terms)
+    return b"\x14" + package_length(len(body)) + body
+
+
+def memory_region(name: str, base: int, size: int) -> bytes:
+    """Encode ``OperationRegion (name, SystemMemory, base, size)``."""
+    return b"\x5b\x80" + segment(name) + b"\0" + integer(base) + integer(size)
+
+
+def dword_field(region: str, *units: tuple[str, int]) -> bytes:
+    """Encode ``Field (region, DWordAcc, NoLock, Preserve) {name, bits, …}``; at most 63 bits each."""
+    if not all(0 < bits < 1 << 6 for _, bits in units):
+        raise ValueError(f"{units} are not of 1 to 63 bits")
+    body = segment(region) + b"\x03" + b"".join(segment(name) + bytes([bits]) for name, bits in units)
+    return b"\x5b\x81" + package_length(len(body)) + body
+
+
+#: Local variable 0 of a method.
+LOCAL0 = b"\x60"
+
+
+def store(value: bytes, target: bytes) -> bytes:
+    """Encode ``Store (value, target)``."""
+    return b"\x70" + value + target
+
+
+def bit_and(left: bytes, right: bytes) -> bytes:
+    """Encode ``And (left, right)``."""
+    return b"\x7b" + left + right + b"\0"
+
+
+def if_(predicate: bytes, *terms: bytes) -> bytes:
+    """Encode ``If (predicate) {…}``."""
+    body = predicate + b"".join(terms)
+    return b"\xa0" + package_length(len(body)) + body
+
+
+def return_(value: bytes) -> bytes:
+    """Encode ``Return (value)``."""
+    return b"\xa4" + value
+
+
+def notify(target: bytes, value: int) -> bytes:
+    """Encode ``Notify (target, value)``."""
+    return b"\x86" + target + integer(value)
+
+
 def scope(path: str, *terms: bytes) -> bytes:
     """Encode ``Scope (path) {…}``."""
     body = segment(path) + b"".join(terms)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from vdesktop_core.acpi_events import EVENT_POWER_BUTTON, EVENT_SLOTS, SIZE
 from vdesktop_core.arch.acpi import aml
 from vdesktop_core.arch.memory_map import RESET_VALUE, S5_SLEEP_TYPE, SLOT_SIZE, Window
 from vdesktop_core.errors import BootError
 from vdesktop_core.hypervisor import IrqTrigger
 
 if TYPE_CHECKING:
-    from vdesktop_core.arch.boot import MachineLayout, SlotLayout
+    from vdesktop_core.arch.boot import EventsLayout, MachineLayout, SlotLayout
     from vdesktop_core.hypervisor import Platform
 
 _OEM_ID = b"VDESK "
@@ -149,11 +150,14 @@ def _dsdt(layout: MachineLayout, platform: Platform) -> bytes:
     if layout.uart is not None:
         devices.append(_uart(layout.uart.base, layout.uart.line, level=level))
     lines = [slot.line for slot in layout.slots]
-    slots = [_slot(slot, level=level, shared=lines.count(slot.line) > 1) for slot in layout.slots]
+    seen = layout.events is not None
+    slots = [_slot(slot, level=level, shared=lines.count(slot.line) > 1, seen=seen) for slot in layout.slots]
     # A generic container: one Notify() to it has the guest look at all slots again.
     devices.append(
         aml.device("VIO", aml.name("_HID", aml.string("ACPI0004")), aml.name("_UID", aml.integer(0)), *slots)
     )
+    if layout.events is not None:
+        devices += _events(layout.events, [slot.index for slot in layout.slots])
     sleep = aml.package(*(aml.integer(value) for value in (S5_SLEEP_TYPE, 0, 0, 0)))
     return aml.scope("_SB", *devices) + aml.name("_S5", sleep)
 
@@ -175,7 +179,53 @@ def _uart(port: int, line: int, *, level: bool) -> bytes:
     )
 
 
-def _slot(slot: SlotLayout, *, level: bool, shared: bool) -> bytes:
+#: Names of the event registers' region and of the word of pending events.
+_REGION, _PENDING = "EREG", "EPND"
+#: Notification values: of any device, look again (§5.6.6, bus check); of a power button, pressed.
+_BUS_CHECK, _PRESSED = 0x00, 0x80
+#: _STA (§6.3.7): present, enabled, shown, working.
+_PRESENT = 0xF
+
+
+def _seen(slot: int) -> str:
+    """Name the bit that says whether a slot is to be seen."""
+    return f"S{slot:03X}"
+
+
+def _events(events: EventsLayout, slots: list[int]) -> list[bytes]:
+    """Describe the registers, the power button, and the event device (GED, §5.6.9) that reads and tells."""
+    pending = aml.segment(_PENDING)
+    method = aml.method(
+        "_EVT",
+        1,
+        # What happens from here on raises the line again.
+        aml.store(pending, aml.LOCAL0),
+        aml.store(aml.LOCAL0, pending),
+        aml.if_(
+            aml.bit_and(aml.LOCAL0, aml.integer(EVENT_SLOTS)), aml.notify(aml.segment("VIO"), _BUS_CHECK)
+        ),
+        aml.if_(
+            aml.bit_and(aml.LOCAL0, aml.integer(EVENT_POWER_BUTTON)),
+            aml.notify(aml.segment("PWRB"), _PRESSED),
+        ),
+        serialized=True,
+    )
+    crs = aml.resources(aml.interrupt(events.line, level=True, shared=False))
+    return [
+        aml.memory_region(_REGION, events.base, SIZE),
+        aml.dword_field(_REGION, (_PENDING, 32), *((_seen(slot), 1) for slot in slots)),
+        aml.device("PWRB", aml.name("_HID", aml.eisa_id("PNP0C0C")), aml.name("_UID", aml.integer(0))),
+        aml.device(
+            "GED",
+            aml.name("_HID", aml.string("ACPI0013")),
+            aml.name("_UID", aml.integer(0)),
+            aml.name("_CRS", crs),
+            method,
+        ),
+    ]
+
+
+def _slot(slot: SlotLayout, *, level: bool, shared: bool, seen: bool) -> bytes:
     crs = aml.resources(
         aml.memory32_fixed(slot.base, SLOT_SIZE), aml.interrupt(slot.line, level=level, shared=shared)
     )
@@ -185,4 +235,12 @@ def _slot(slot: SlotLayout, *, level: bool, shared: bool) -> bytes:
         aml.name("_UID", aml.integer(slot.index)),
         aml.name("_CCA", aml.integer(1)),
         aml.name("_CRS", crs),
+        *(() if not seen else (_slot_status(slot.index),)),
+    )
+
+
+def _slot_status(slot: int) -> bytes:
+    bit = aml.segment(_seen(slot))
+    return aml.method(
+        "_STA", 0, aml.if_(bit, aml.return_(aml.integer(_PRESENT))), aml.return_(aml.integer(0))
     )

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""``vdesktop ctl`` on a guest under test, and what a person does inside of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+from guest import Guest, vdesktop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATIENCE = 150
+
+
+class Control:
+    """The control of one running guest."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.process = guest.terminal.process.pid
+        self._variables = os.environ | guest.variables
+        (self.name,) = (row["name"] for row in json.loads(self._run("ps", "--json").stdout))
+
+    def start(self, *words: str | Path) -> subprocess.Popen[str]:
+        """Begin a command that waits for the guest."""
+        return subprocess.Popen(
+            vdesktop("ctl", self.name, *words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._variables,
+        )
+
+    def done(self, process: subprocess.Popen[str]) -> None:
+        """Wait for the end of such a command, and check that it did it."""
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, output
+
+    def __call__(self, *words: str | Path) -> str:
+        """Do a command."""
+        done = self._run("ctl", self.name, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refused(self, *words: str | Path) -> tuple[int, str]:
+        """Do a command that is refused; return its exit status and its one line."""
+        done = self._run("ctl", self.name, *words)
+        assert done.returncode != 0, done.stdout
+        (line,) = done.stderr.splitlines()
+        return done.returncode, line
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self("status", "--json"))
+        return found
+
+    def plug(self, device: str) -> int:
+        """Plug a device in and return its slot."""
+        (answer,) = json.loads(self("plug", device, "--json"))
+        return int(answer["slot"])
+
+    def _run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            vdesktop(*words),
+            capture_output=True,
+            text=True,
+            env=self._variables,
+            check=False,
+            timeout=PATIENCE,
+        )
+
+
+class Person:
+    """Somebody in a stock guest: what they do so that it uses a slot, or lets go of it.
+
+    On x86_64, ACPI does both. With a device tree, the slots are placeholders that are bound by hand.
+    """
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.acpi = guest.image.arch == "x86_64"
+        self.control = Control(guest)
+
+    def plug(self, device: str) -> int:
+        """Plug a device in, and have the guest use it."""
+        slot = self.control.plug(device)
+        if not self.acpi:
+            self.guest.run(f"echo {self._node(slot)} >/sys/bus/platform/drivers_probe")
+        return slot
+
+    def unplug(self, slot: int) -> None:
+        """Take a device out that the guest uses."""
+        removal = self.control.start("unplug", str(slot), "--timeout", str(PATIENCE))
+        if not self.acpi:
+            self.guest.run(f"echo {self._node(slot)} >/sys/bus/platform/drivers/virtio-mmio/unbind")
+        self.control.done(removal)
+
+    def _node(self, slot: int) -> str:
+        found = next(s for s in self.control.status()["slots"] if s["slot"] == slot)
+        return f"{found['address']:x}.virtio_mmio"
+
+
+def held(process: int) -> tuple[int, int, int]:
+    """Descriptors, threads and KiB of private memory that a process has."""
+    descriptors, threads = (len(os.listdir(f"/proc/{process}/{what}")) for what in ("fd", "task"))
+    with open(f"/proc/{process}/status") as file:  # noqa: PTH123
+        memory = next(int(line.split()[1]) for line in file if line.startswith("RssAnon:"))
+    return descriptors, threads, memory
+
+
+def settled(process: int, expected: tuple[int, int]) -> tuple[int, int]:
+    """Return descriptors and threads; threads that were joined may be listed a little longer."""
+    deadline = time.monotonic() + 30
+    while held(process)[:2] != expected and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return held(process)[:2]
