@@ -124,8 +124,8 @@ class Hotplug:
         power = self._machine.power
         if power is None or self._power is None:
             raise VdesktopError(
-                f"machine {self._machine.config.name!r}: nothing in its guest hears of this: inside, write 0 or "
-                f"1 to /sys/devices/system/cpu/cpuN/online"
+                f"machine {self._machine.config.name!r}: nothing in its guest hears of this: write 0 or "
+                f"1 to /sys/devices/system/cpu/cpuN/online inside"
             )
         if power.is_online(cpu) == online:
             return

@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guest import Guest, vdesktop
+from guest import vdesktop
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from guest import Guest
 
 PATIENCE = 150
 
@@ -88,28 +89,34 @@ class Person:
     def plug(self, device: str) -> int:
         """Plug a device in, and have the guest use it."""
         slot = self.control.plug(device)
-        if not self.acpi:
-            self.guest.run(f"echo {self._node(slot)} >/sys/bus/platform/drivers_probe")
+        node = self._node(slot)
+        if self.acpi:
+            self.guest.until(f"grep -q {node} /proc/iomem")
+        else:
+            self.guest.run(f"echo {node}.virtio_mmio >/sys/bus/platform/drivers_probe")
+        self.guest.run("/etc/vdesktop/drivers")  # what udev does in a larger guest
         return slot
 
     def unplug(self, slot: int) -> None:
         """Take a device out that the guest uses."""
         removal = self.control.start("unplug", str(slot), "--timeout", str(PATIENCE))
         if not self.acpi:
-            self.guest.run(f"echo {self._node(slot)} >/sys/bus/platform/drivers/virtio-mmio/unbind")
+            self.guest.run(
+                f"echo {self._node(slot)}.virtio_mmio >/sys/bus/platform/drivers/virtio-mmio/unbind"
+            )
         self.control.done(removal)
 
     def _node(self, slot: int) -> str:
         found = next(s for s in self.control.status()["slots"] if s["slot"] == slot)
-        return f"{found['address']:x}.virtio_mmio"
+        return f"{found['address']:x}"
 
 
 def held(process: int) -> tuple[int, int, int]:
     """Descriptors, threads and KiB of private memory that a process has."""
-    descriptors, threads = (len(os.listdir(f"/proc/{process}/{what}")) for what in ("fd", "task"))
-    with open(f"/proc/{process}/status") as file:  # noqa: PTH123
-        memory = next(int(line.split()[1]) for line in file if line.startswith("RssAnon:"))
-    return descriptors, threads, memory
+    folder = Path(f"/proc/{process}")
+    descriptors, threads = (len(list((folder / what).iterdir())) for what in ("fd", "task"))
+    lines = (folder / "status").read_text().splitlines()
+    return descriptors, threads, next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
 
 
 def settled(process: int, expected: tuple[int, int]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
-from control import Person, held, settled
+from control import Control, Person, held, settled
 from guest import running
 
 if TYPE_CHECKING:
@@ -107,3 +107,70 @@ def test_pause_resume_stats_and_reset_of_the_real_process(person: Person) -> Non
     guest.boot()
     assert [s["name"] for s in control.status()["slots"] if s["slot"] == slot] == ["stays"]
     control("unplug", "stays", "--force")
+
+
+def test_power_button_powers_the_guest_off(image: Image, tmp_path: Path) -> None:
+    machine = tmp_path / "machine.toml"
+    machine.write_text(
+        f'[machine]\narch = "{image.arch}"\n[boot]\nkernel = "{image.folder}/kernel"\n'
+        f'initrd = "{image.folder}/initrd"\nappend = "console=hvc0 quiet"\n'
+        f'[[device]]\ntype = "input"\nkind = "keyboard"\n'
+    )
+    with running(image, tmp_path, machine=machine) as guest:
+        control = Control(guest)
+        assert control.status()["ways"]["shutdown"] == ("acpi" if image.arch == "x86_64" else "key")
+        guest.until("pidof acpid")
+        control("shutdown")
+        assert guest.terminal.wait() == 0
+        assert "disk" not in guest.terminal.error_text()
+
+
+def test_shutdown_of_a_guest_that_does_not_listen_is_reported_and_forced(
+    arch_image: Image, tmp_path: Path
+) -> None:
+    with running(arch_image, tmp_path) as guest:
+        control = Control(guest)
+        guest.run("killall acpid; true")
+        status, line = control.refused("shutdown", "--timeout", "1")
+        if arch_image.arch == "x86_64":
+            assert status == 124
+            assert "has not powered off within 1 s" in line
+        else:
+            assert status == 1
+            assert "nothing that hears a power button" in line
+        control("shutdown", "--force")
+        assert guest.terminal.wait() == 0
+
+
+@pytest.mark.timeout(900)
+def test_rounds_of_plug_and_unplug_with_io_leak_nothing_and_lose_nothing(
+    arch_image: Image, tmp_path: Path
+) -> None:
+    rounds = 100 if arch_image.arch == "x86_64" else 15
+    disk = tmp_path / "disk.img"
+    with running(arch_image, tmp_path) as guest:
+        person = Person(guest)
+        before = (0, 0, 0)
+        for number in range(rounds):
+            if number == 5:
+                before = held(person.control.process)
+            data = number.to_bytes(4, "little") * 65536
+            disk.write_bytes(bytes(len(data)))
+            slot = person.plug(f"disk:{disk}")
+            guest.until("[ -b /dev/vda ]")
+            octal = "".join(f"\\{byte:03o}" for byte in number.to_bytes(4, "little"))
+            # One block that is acknowledged, and readers that are at it when the disk goes.
+            guest.run(
+                f"yes | head -c 1 >/dev/null; printf '%b' '{octal}' >/tmp/word; "
+                "i=0; while [ $i -lt 16 ]; do cat /tmp/word /tmp/word >/tmp/twice; mv /tmp/twice /tmp/word; "
+                "i=$((i+1)); done; dd if=/tmp/word of=/dev/vda bs=256k conv=fsync 2>/dev/null"
+            )
+            guest.run("(while dd if=/dev/vda of=/dev/null bs=4k iflag=direct 2>/dev/null; do :; done) & true")
+            person.unplug(slot)
+            guest.until("[ ! -e /dev/vda ]")
+            assert disk.read_bytes() == data, f"round {number}"
+            guest.run("wait; rm /tmp/word")
+        after = held(person.control.process)
+        assert settled(person.control.process, before[:2]) == before[:2]
+        assert after[2] <= before[2] + 4096, f"{before} KiB before, {after} KiB after"
+        assert guest.run(r"dmesg | grep -E 'BUG:|Oops|WARNING: CPU|hung'", check=False) == ""

@@ -120,7 +120,9 @@ def _assemble(
     if driver is not None:
         power_driver.put(trees[0], driver)
     tree = ModuleTree(trees[0])
-    modules = tree.resolve((*flavour.modules, *power_driver.names(tree.folder)))
+    modules = tree.resolve(
+        (*flavour.modules, *recipe.ARCH_MODULES.get(spec.arch, ()), *power_driver.names(tree.folder))
+    )
     initrd = initramfs.build_initramfs(
         busybox=boxes[0].read_bytes(),
         release=trees[0].name,

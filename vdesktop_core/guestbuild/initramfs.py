@@ -21,6 +21,8 @@ _SCRIPTS = {
     "drivers": ("etc/vdesktop/drivers", 0o755),
     "network": ("etc/vdesktop/network", 0o755),
     "dhcp": ("etc/vdesktop/dhcp", 0o755),
+    "power-button": ("etc/vdesktop/power-button", 0o755),
+    "power-button-pressed": ("etc/acpi/PWRF/00000080", 0o755),  # where busybox's acpid looks
     "profile": ("etc/profile", 0o644),
 }
 _FOLDERS = ("proc", "sys", "dev", "run", "root", "tmp", "mnt", "sbin")

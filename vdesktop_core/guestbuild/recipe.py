@@ -122,6 +122,9 @@ FLAVOURS = {
     ),
 }
 
+#: Modules that one architecture has beside those of the flavour.
+ARCH_MODULES = {Arch.X86_64: ("button",)}
+
 
 def port(arch: Arch, suite: str) -> DebianPort:
     """Return Debian's port for a guest.
