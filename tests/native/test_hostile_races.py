@@ -166,3 +166,52 @@ def test_unplug_with_requests_in_flight_while_other_cpus_use_the_slot() -> None:
     rig.close()
     lib.vd_rng_free(rng)
     rig.free()
+
+
+def test_device_that_changes_its_config_while_it_is_unplugged_leaves_its_successor_alone() -> None:
+    rig = Rig()
+    devices = [
+        lib.vd_rng_new(
+            ffi.cast("struct vd_host *", rig.host.native),
+            ffi.cast("struct vd_mem *", rig.memory.native),
+            name,
+            ffi.new("struct vd_rng_options *"),
+            ffi.cast("struct vd_loop *", rig.thread.native),
+            ffi.new("int *"),
+        )
+        for name in (b"first", b"second")
+    ]
+    natives = [lib.vd_rng_device(device) for device in devices]
+    for native in natives:
+        native.config_len = 8
+    stop = threading.Event()
+
+    def change(native: Any, value: int) -> None:
+        mark = bytes([value]) * 8
+        while not stop.is_set():
+            lib.vd_device_config_set(native, 0, mark, 8)
+            lib.vd_device_interrupt(native, 0)
+            seen = ffi.new("uint8_t[8]")
+            lib.vd_device_config_get(native, 0, seen, 8)
+            assert bytes(seen) == mark
+
+    threads = [
+        threading.Thread(target=change, args=(native, value + 1)) for value, native in enumerate(natives)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        while not (natives[0].config[0] and natives[1].config[0]):
+            pass
+        for turn in range(2000):
+            rig.attach(int(ffi.cast("uintptr_t", natives[turn % 2])))
+            assert rig.read(0x100) == 0x01010101 * (turn % 2 + 1)
+            assert lib.vd_mmio_detach(rig.mmio) == rig.device
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    for native, device in zip(natives, devices, strict=True):
+        assert native.transport == ffi.NULL
+        lib.vd_rng_free(device)
+    rig.free()

@@ -7,8 +7,14 @@
 #include "lock.h"
 #include "transport.h"
 
+/* Once an operation: the device may be detached in the middle of it, by another thread. Transports
+ * outlive that. */
+static struct vd_transport *transport_of(const struct vd_device *dev) {
+    return __atomic_load_n(&dev->transport, __ATOMIC_ACQUIRE);
+}
+
 void vd_device_interrupt(struct vd_device *dev, uint16_t queue) {
-    struct vd_transport *t = dev->transport;
+    struct vd_transport *t = transport_of(dev);
     if (!t)
         return;
     vd_count(&dev->n_interrupts);
@@ -20,8 +26,9 @@ void vd_device_config_set(struct vd_device *dev, uint32_t offset, const void *fr
         return;
     if (len > dev->config_len - offset)
         len = dev->config_len - offset;
-    if (dev->transport)
-        dev->transport->config_set(dev->transport, offset, from, len);
+    struct vd_transport *t = transport_of(dev);
+    if (t)
+        t->config_set(t, dev, offset, from, len);
     else
         memcpy(&dev->config[offset], from, len);
 }
@@ -30,14 +37,16 @@ void vd_device_config_get(struct vd_device *dev, uint32_t offset, void *to, uint
     uint32_t room = offset < dev->config_len ? dev->config_len - offset : 0;
     uint32_t part = len < room ? len : room;
     memset(to, 0, len);
-    if (dev->transport)
-        dev->transport->config_get(dev->transport, offset, to, part);
+    struct vd_transport *t = transport_of(dev);
+    if (t)
+        t->config_get(t, dev, offset, to, part);
     else if (part)
         memcpy(to, &dev->config[offset], part);
 }
 
 static void needs_reset(struct vd_device *dev, int level, const char *what) {
-    if (!dev->transport || dev->transport->needs_reset(dev->transport))
+    struct vd_transport *t = transport_of(dev);
+    if (!t || t->needs_reset(t))
         dev->host->log(dev->host->opaque, level, dev->name, what);
 }
 

@@ -48,22 +48,24 @@ static void transport_interrupt(struct vd_transport *t, uint16_t queue) {
     vd_mmio_raise((struct vd_mmio *)t, ISR_USED);
 }
 
-static void transport_config_set(struct vd_transport *t, uint32_t offset, const void *from,
-                                 uint32_t len) {
+static void transport_config_set(struct vd_transport *t, struct vd_device *dev, uint32_t offset,
+                                 const void *from, uint32_t len) {
     struct vd_mmio *m = (struct vd_mmio *)t;
     vd_lock(&m->config_lock, m->host);
-    if (m->dev)
-        memcpy(&m->dev->config[offset], from, len);
-    __atomic_fetch_add(&m->generation, 1, __ATOMIC_SEQ_CST);
+    memcpy(&dev->config[offset], from, len);
+    bool attached = m->dev == dev;
+    if (attached)
+        __atomic_fetch_add(&m->generation, 1, __ATOMIC_SEQ_CST);
     vd_unlock(&m->config_lock);
-    vd_mmio_raise(m, ISR_CONFIG);
+    if (attached)
+        vd_mmio_raise(m, ISR_CONFIG);
 }
 
-static void transport_config_get(struct vd_transport *t, uint32_t offset, void *to, uint32_t len) {
+static void transport_config_get(struct vd_transport *t, struct vd_device *dev, uint32_t offset,
+                                 void *to, uint32_t len) {
     struct vd_mmio *m = (struct vd_mmio *)t;
     vd_lock(&m->config_lock, m->host);
-    if (m->dev)
-        memcpy(to, &m->dev->config[offset], len);
+    memcpy(to, &dev->config[offset], len);
     vd_unlock(&m->config_lock);
 }
 
@@ -271,7 +273,7 @@ int vd_mmio_attach(struct vd_mmio *m, struct vd_device *dev) {
         vd_unlock(&m->lock);
         return -EBUSY;
     }
-    dev->transport = &m->transport;
+    __atomic_store_n(&dev->transport, &m->transport, __ATOMIC_RELEASE);
     dev->driver_features = 0;
     vd_lock(&m->config_lock, m->host);
     __atomic_store_n(&m->dev, dev, __ATOMIC_SEQ_CST);
@@ -295,7 +297,7 @@ struct vd_device *vd_mmio_detach(struct vd_mmio *m) {
             vd_relax(m->host, spins);
         /* One of them may have complained since the reset. */
         __atomic_store_n(&m->status, 0, __ATOMIC_SEQ_CST);
-        dev->transport = NULL;
+        __atomic_store_n(&dev->transport, NULL, __ATOMIC_RELEASE);
     }
     vd_unlock(&m->lock);
     return dev;

@@ -7,9 +7,12 @@
 
 struct vd_transport {
     void (*interrupt)(struct vd_transport *t, uint16_t queue);
-    /* Ranges are within the device's config_len. */
-    void (*config_get)(struct vd_transport *t, uint32_t offset, void *to, uint32_t len);
-    void (*config_set)(struct vd_transport *t, uint32_t offset, const void *from, uint32_t len);
+    /* Ranges are within the device's config_len. Another device may have taken the place of
+     * this one by now. */
+    void (*config_get)(struct vd_transport *t, struct vd_device *dev, uint32_t offset, void *to,
+                       uint32_t len);
+    void (*config_set)(struct vd_transport *t, struct vd_device *dev, uint32_t offset,
+                       const void *from, uint32_t len);
     /* Sets DEVICE_NEEDS_RESET; true if it was not set. */
     bool (*needs_reset)(struct vd_transport *t);
 };
