@@ -55,10 +55,10 @@ class Hotplug:
     def ways(self) -> dict[str, str]:
         """Return by what this guest is asked for what: ``virtio-power``, ``acpi``, ``key`` or ``none``."""
         if self._power is not None:
-            return dict.fromkeys(("shutdown", "plug", "cpus"), "virtio-power")
+            return dict.fromkeys(("shutdown", "plug", "unplug", "cpus"), "virtio-power")
         acpi = self._machine.board.acpi_events is not None
         shutdown = "acpi" if acpi else "key" if self._key() is not None else "none"
-        return {"shutdown": shutdown, "plug": "acpi" if acpi else "none", "cpus": "none"}
+        return {"shutdown": shutdown, "plug": "acpi" if acpi else "none", "unplug": "none", "cpus": "none"}
 
     async def power_off(self, timeout: float) -> None:
         """Ask the guest to power off; ``timeout`` in seconds is for its answer, where it gives one.
@@ -158,18 +158,12 @@ class Hotplug:
             if answer.outcome not in _UNHEARD:
                 kind = GuestTimeoutError if answer.outcome is Outcome.TIMEOUT else DeviceError
                 raise kind(f"{occupant.name!r} (slot {occupant.slot}) stays: {answer}")
-        events = self._machine.board.acpi_events
-        if events is not None:
-            events.show_slots(self._machine.board.slots.filled - {occupant.slot})
         # A driver that lets go of its device resets it.
         if await self._until(lambda: not self._machine.board.slots.status(occupant.slot), timeout) or force:
             return
-        if events is not None:
-            events.show_slots(self._machine.board.slots.filled)
-        hint = "" if events is not None else "; nothing in it hears of this: unbind the device inside"
         raise GuestTimeoutError(
             f"{occupant.name!r} (slot {occupant.slot}) stays: the guest has not let go of it within "
-            f"{timeout:g} s{hint}, or force it"
+            f"{timeout:g} s; nothing in it hears of this: unbind the device inside, or force it"
         )
 
     def _slots_changed(self, slot: int) -> None:

@@ -122,6 +122,7 @@ class Slots:
     def __init__(self, vm: VirtualMachine, recommended: MemoryMap, host: int) -> None:
         self._slots: list[MmioSlot] = []
         self._occupants: dict[int, Occupant] = {}
+        self._emptied: dict[int, None] = {}  # in the order of it
         self._doorbells = Doorbells(vm)
         self.layout: list[SlotLayout] = []
         with contextlib.ExitStack() as stack:
@@ -179,15 +180,20 @@ class Slots:
         return sum(index not in self._occupants for index in range(FIRST_FREE_SLOT, len(self._slots)))
 
     def free(self) -> int:
-        """Return the first free slot.
+        """Return the first slot that the guest never saw filled, or else the one that is empty longest.
+
+        A stock guest finds a device in a new slot more easily than in one that it knows (docs/hotplug.md).
 
         Raises:
             ConfigError: there is none.
         """
-        for index in range(FIRST_FREE_SLOT, len(self._slots)):
-            if index not in self._occupants:
-                return index
-        raise ConfigError("all slots are occupied: unplug a device first")
+        new = (
+            i for i in range(FIRST_FREE_SLOT, len(self._slots)) if i not in self._occupants | self._emptied
+        )
+        index = next(new, next(iter(self._emptied), None))
+        if index is None:
+            raise ConfigError("all slots are occupied: unplug a device first")
+        return index
 
     def put(self, slot: int, name: str, kind: DeviceType, make: Callable[[], Device]) -> Occupant:
         """Make a device and attach it. A running guest finds it when it looks at the slot again.
@@ -206,6 +212,7 @@ class Slots:
             device.close()
             raise
         self._doorbells.add(self._slots[slot], self.layout[slot].base)
+        self._emptied.pop(slot, None)
         occupant = self._occupants[slot] = Occupant(slot, name, kind, device)
         log.debug("slot %d: %s (%s)", slot, name, kind.name)
         return occupant
@@ -219,6 +226,7 @@ class Slots:
         self._doorbells.remove(self._slots[occupant.slot])
         self._slots[occupant.slot].detach()
         del self._occupants[occupant.slot]
+        self._emptied[occupant.slot] = None
         for _ in self._slots[occupant.slot].events():
             pass  # of a driver that has nothing to drive any more
         occupant.device.close()
@@ -234,6 +242,8 @@ class Slots:
         All of them only while the vCPUs are stopped. The driver of a single one is told
         nothing: it finds its device reset.
         """
+        if slot is None:
+            self._emptied.clear()
         for index in range(len(self._slots)) if slot is None else (slot,):
             self._slots[index].reset()
 

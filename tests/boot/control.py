@@ -78,37 +78,42 @@ class Control:
 class Person:
     """Somebody in a stock guest: what they do so that it uses a slot, or lets go of it.
 
-    On x86_64, ACPI does both. With a device tree, the slots are placeholders that are bound by hand.
+    A guest with ACPI finds a device in a slot that it has not seen filled. Otherwise the slot is a platform
+    device that no driver has, and that is bound by hand.
     """
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
         self.acpi = guest.image.arch == "x86_64"
         self.control = Control(guest)
+        self._known: set[int] = set()
 
     def plug(self, device: str) -> int:
         """Plug a device in, and have the guest use it."""
         slot = self.control.plug(device)
-        node = self._node(slot)
-        if self.acpi:
-            self.guest.until(f"grep -q {node} /proc/iomem")
+        if self.acpi and slot not in self._known:
+            self.guest.until(f"grep -q {self._address(slot):x} /proc/iomem")
         else:
-            self.guest.run(f"echo {node}.virtio_mmio >/sys/bus/platform/drivers_probe")
+            self.guest.run(f"echo {self._node(slot)} >/sys/bus/platform/drivers_probe")
+        self._known.add(slot)
         self.guest.run("/etc/vdesktop/drivers")  # what udev does in a larger guest
         return slot
 
     def unplug(self, slot: int) -> None:
         """Take a device out that the guest uses."""
         removal = self.control.start("unplug", str(slot), "--timeout", str(PATIENCE))
-        if not self.acpi:
-            self.guest.run(
-                f"echo {self._node(slot)}.virtio_mmio >/sys/bus/platform/drivers/virtio-mmio/unbind"
-            )
+        self.guest.run(f"echo {self._node(slot)} >/sys/bus/platform/drivers/virtio-mmio/unbind")
         self.control.done(removal)
 
-    def _node(self, slot: int) -> str:
+    def _address(self, slot: int) -> int:
         found = next(s for s in self.control.status()["slots"] if s["slot"] == slot)
-        return f"{found['address']:x}"
+        return int(found["address"])
+
+    def _node(self, slot: int) -> str:
+        if not self.acpi:
+            return f"{self._address(slot):x}.virtio_mmio"
+        found = self.guest.run(f"grep -lx {slot} /sys/bus/acpi/devices/LNRO0005:*/uid")
+        return found.split("/")[-2]
 
 
 def held(process: int) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from vdesktop_core.arch.acpi import aml, tables
+from vdesktop_core.arch.boot import EventsLayout
 from vdesktop_core.arch.memory_map import SLOT_COUNT, Window, memory_map
 from vdesktop_core.errors import BootError
 from vdesktop_core.hypervisor import Arch, InterruptController, IrqTrigger
@@ -107,6 +108,52 @@ def test_acpi_dsdt_shared_lines_are_marked_so(tmp_path: Path) -> None:
     source = (tmp_path / "dsdt.dsl").read_text()
     assert source.count("ActiveHigh, Shared") == SLOT_COUNT
     assert "PNP0501" not in source
+
+
+def _with_events() -> bytes:
+    where = memory_map(Arch.X86_64).events
+    assert where is not None
+    layout = replace(make_layout(Arch.X86_64), events=EventsLayout(where.window.base, where.line))
+    blob = tables.build(layout, make_platform(Arch.X86_64), _WINDOW)
+    start = blob.index(b"DSDT")
+    return blob[start : start + struct.unpack_from("<I", blob, start + 4)[0]]
+
+
+@needs_iasl
+def test_acpi_event_device_survives_disassembly_and_recompilation(tmp_path: Path) -> None:
+    data = _with_events()
+    (tmp_path / "dsdt.aml").write_bytes(data)
+    output = _iasl(tmp_path, "-d", "dsdt.aml")
+    assert not re.search(r"error|warning|invalid", output, re.IGNORECASE), output
+    output = _iasl(tmp_path, "-p", "again", "dsdt.dsl")
+    assert "0 Errors, 0 Warnings" in output, output
+    assert (tmp_path / "again.aml").read_bytes()[36:] == data[36:]
+
+
+@needs_iasl
+def test_acpi_event_device_tells_of_slots_and_the_power_button(tmp_path: Path) -> None:
+    (tmp_path / "dsdt.aml").write_bytes(_with_events())
+    _iasl(tmp_path, "-d", "dsdt.aml")
+    source = " ".join((tmp_path / "dsdt.dsl").read_text().split())
+    assert "OperationRegion (EREG, SystemMemory, 0xD0020000, 0x08)" in source
+    fields = source[source.index("Field (EREG, DWordAcc, NoLock, Preserve)") :]
+    fields = fields[: fields.index("}")]
+    assert fields.index("EPND, 32") < fields.index("S000, 1") < fields.index("S01F, 1")
+    assert fields.count(", 1") == SLOT_COUNT
+    device = source[source.index("Device (GED)") :]
+    assert '"ACPI0013"' in device
+    assert "Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive, ,, ) { 0x00000009, }" in device
+    assert "Method (_EVT, 1, Serialized)" in device
+    assert "Notify (VIO, Zero)" in device
+    assert "Notify (PWRB, 0x80)" in device
+    assert 'Device (PWRB) { Name (_HID, EisaId ("PNP0C0C")' in source
+    for slot in range(SLOT_COUNT):
+        assert f"If (S{slot:03X}) {{ Return (0x0F) }}" in source
+
+
+def test_aml_field_refuses_what_it_cannot_encode() -> None:
+    with pytest.raises(ValueError, match="not of 1 to 63 bits"):
+        aml.dword_field("EREG", ("WIDE", 64))
 
 
 def test_acpi_fadt_is_hardware_reduced_with_the_map_s_ports() -> None:

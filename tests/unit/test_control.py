@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +26,6 @@ from vdesktop_core.errors import ConfigError, ControlError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
 PATIENCE = 60
 
@@ -296,6 +296,20 @@ def test_any_object_is_a_request_or_refused(fields: dict[str, Any], word: str, n
     line = json.dumps(fields | {"do": word, "id": number}).encode()
     with contextlib.suppress(protocol.BadRequestError):
         assert protocol.parse_request(line).id == number
+
+
+def test_document_names_every_request_and_its_fields() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
+    table = text[text.index("| `do` |") : text.index("## Events")]
+    rows = {row.split("|")[1].strip(): row for row in table.splitlines() if row.startswith("| `")}
+    named = {word: row for words, row in rows.items() for word in words.replace("`", "").split(", ")}
+    for kind in protocol.REQUESTS:
+        word = str(kind.__struct_config__.tag)
+        assert word in named
+        for field in set(kind.__struct_fields__) - {"id"}:
+            assert f"`{field}`" in named[word], (word, field)
+    for number in (protocol.REQUEST_BYTES, server.CLIENTS, int(protocol.LONGEST_WAIT)):
+        assert str(number) in text
 
 
 # Clients

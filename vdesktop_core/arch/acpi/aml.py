@@ -66,16 +66,6 @@ def name(path: str, value: bytes) -> bytes:
     return b"\x08" + segment(path) + value
 
 
-def path(*names: str) -> bytes:
-    """Encode a name of one or two segments (§20.2.2); the first may begin with a backslash."""
-    if len(names) == 1:
-        return segment(names[0])
-    first = segment(names[0])
-    root, bare = (first[:1], first[1:]) if names[0].startswith("\\") else (b"", first)
-    (second,) = names[1:]
-    return root + b"\x2e" + bare + segment(second)
-
-
 def method(name: str, arguments: int, *terms: bytes, serialized: bool = False) -> bytes:
     """Encode ``Method (name, arguments, [Not]Serialized) {…}``."""
     body = segment(name) + bytes([arguments | (1 << 3 if serialized else 0)]) + b"".join(terms)
