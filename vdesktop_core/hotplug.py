@@ -98,7 +98,7 @@ class Hotplug:
             slots = self._machine.board.slots
             occupant = slots.find(slot)
             self._removable(occupant)
-            if slots.status(occupant.slot) and not (force and not timeout):
+            if slots.in_use(occupant.slot) and not (force and not timeout):
                 await self._release(occupant, timeout, force=force)
             self._check_alive()
             slots.take(occupant)
@@ -159,7 +159,7 @@ class Hotplug:
                 kind = GuestTimeoutError if answer.outcome is Outcome.TIMEOUT else DeviceError
                 raise kind(f"{occupant.name!r} (slot {occupant.slot}) stays: {answer}")
         # A driver that lets go of its device resets it.
-        if await self._until(lambda: not self._machine.board.slots.status(occupant.slot), timeout) or force:
+        if await self._until(lambda: not self._machine.board.slots.in_use(occupant.slot), timeout) or force:
             return
         raise GuestTimeoutError(
             f"{occupant.name!r} (slot {occupant.slot}) stays: the guest has not let go of it within "
@@ -177,7 +177,7 @@ class Hotplug:
     def _key(self) -> Occupant | None:
         """Return a keyboard with a driver."""
         slots = self._machine.board.slots
-        return next((o for o in slots.occupants if _types(o) and slots.status(o.slot)), None)
+        return next((o for o in slots.occupants if _types(o) and slots.in_use(o.slot)), None)
 
     def _press_key(self) -> bool:
         """Press the power key of a keyboard."""

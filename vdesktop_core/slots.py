@@ -20,7 +20,7 @@ from vdesktop_core.arch.memory_map import SLOT_COUNT
 from vdesktop_core.doorbells import Doorbells
 from vdesktop_core.errors import ConfigError, DeviceError
 from vdesktop_core.interrupt import IrqLine, SharedLine
-from vdesktop_core.transport.mmio import MmioSlot
+from vdesktop_core.transport.mmio import MmioSlot, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from vdesktop_core.arch.memory_map import MemoryMap
     from vdesktop_core.devices.base import Device, DeviceConfig, DeviceType
     from vdesktop_core.hypervisor import VirtualMachine
-    from vdesktop_core.transport.mmio import Status
 
 log = logging.getLogger(__name__)
 #: Slot 0 is the place of virtio-power, on every architecture.
@@ -233,8 +232,16 @@ class Slots:
         log.debug("slot %d: empty", occupant.slot)
 
     def status(self, slot: int) -> Status:
-        """Return a slot's device status register; 0: no driver has it."""
+        """Return a slot's device status register."""
         return self._slots[slot].status
+
+    def in_use(self, slot: int) -> bool:
+        """Tell whether a driver has a slot's device.
+
+        A guest that found a device and has no driver for it, or removed it, leaves ACKNOWLEDGE set
+        (Linux ``virtio_dev_remove``): that is not a driver.
+        """
+        return bool(self._slots[slot].status & ~Status.ACKNOWLEDGE)
 
     def reset(self, slot: int | None = None) -> None:
         """Bring a slot, or all, to the state at power-on.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SlotStatus(msgspec.Struct, frozen=True):
-    """An occupied slot. ``status`` is the register of virtio 1.4 §2.1; 0: no driver has the device."""
+    """An occupied slot. ``status`` is the register of virtio 1.4 §2.1; 0 or 1: no driver has the device."""
 
     slot: int
     address: int

@@ -21,7 +21,7 @@ MEBIBYTE = 1 << 20
 
 @pytest.fixture(scope="module")
 def person(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    with running(image, tmp_path_factory.mktemp(image.name)) as guest:
+    with running(image, tmp_path_factory.mktemp(image.name), "--no-power") as guest:
         yield Person(guest)
 
 
@@ -114,7 +114,7 @@ def test_power_button_powers_the_guest_off(image: Image, tmp_path: Path) -> None
         f'initrd = "{image.folder}/initrd"\nappend = "console=hvc0 quiet"\n'
         f'[[device]]\ntype = "input"\nkind = "keyboard"\n'
     )
-    with running(image, tmp_path, machine=machine) as guest:
+    with running(image, tmp_path, "--no-power", machine=machine) as guest:
         control = Control(guest)
         assert control.status()["ways"]["shutdown"] == ("acpi" if image.arch == "x86_64" else "key")
         guest.until("pidof acpid")
@@ -126,7 +126,7 @@ def test_power_button_powers_the_guest_off(image: Image, tmp_path: Path) -> None
 def test_shutdown_of_a_guest_that_does_not_listen_is_reported_and_forced(
     arch_image: Image, tmp_path: Path
 ) -> None:
-    with running(arch_image, tmp_path) as guest:
+    with running(arch_image, tmp_path, "--no-power") as guest:
         control = Control(guest)
         guest.run("killall acpid; true")
         status, line = control.refused("shutdown", "--timeout", "1")
@@ -146,7 +146,7 @@ def test_rounds_of_plug_and_unplug_with_io_leak_nothing_and_lose_nothing(
 ) -> None:
     rounds = 100 if arch_image.arch == "x86_64" else 15
     disk = tmp_path / "disk.img"
-    with running(arch_image, tmp_path) as guest:
+    with running(arch_image, tmp_path, "--no-power") as guest:
         person = Person(guest)
         before = (0, 0, 0)
         for number in range(rounds):

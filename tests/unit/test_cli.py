@@ -118,7 +118,7 @@ def test_run_endless_guest_times_out_with_124(kernel: Path, disk: Path) -> None:
     )
     assert done.returncode == 124
     counters = json.loads(done.stderr.splitlines()[0])
-    assert set(counters) == {"vm", "console0", "blk0", "rng0"}
+    assert set(counters) == {"vm", "power0", "console0", "blk0", "rng0"}
     assert all(value >= 0 for values in counters.values() for value in values.values())
     assert "no power-off within 0.3 s" in done.stderr.splitlines()[-1]
 
@@ -141,7 +141,7 @@ def test_run_machine_file_and_options_are_joined(tmp_path: Path, kernel: Path) -
         *("--timeout", "0.2", "--stats", "json"),
     )
     assert done.returncode == 124
-    assert set(json.loads(done.stderr.splitlines()[0])) == {"vm", "console0", "dice"}
+    assert set(json.loads(done.stderr.splitlines()[0])) == {"vm", "power0", "console0", "dice"}
 
 
 def test_info_json_lists_backends_with_reasons_devices_and_maps() -> None:

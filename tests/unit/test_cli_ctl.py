@@ -110,7 +110,7 @@ async def test_ctl_refuses_in_one_line(
 
 
 async def test_guest_that_is_late_has_a_status_of_its_own(machine: FakeMachine) -> None:
-    machine.slot(1).write(0x70, 4, 1)  # a driver found it
+    machine.slot(1).write(0x70, 4, 3)  # a driver found it
     status, _, line = await run("ctl", "tested", "unplug", "1", "--timeout", "0.1")
     assert status == 124
     assert "has not let go of it within 0.1 s" in line

@@ -300,6 +300,14 @@ async def test_device_in_use_stays_until_its_driver_lets_go(tmp_path: Path) -> N
         assert rest(machine) == ["power0"]
 
 
+async def test_device_that_a_guest_found_and_does_not_drive_is_removed_at_once(tmp_path: Path) -> None:
+    async with FakeMachine(tmp_path, devices=(RNG,)) as machine:
+        await started(machine)
+        machine.slot(1).write(Reg.STATUS, 4, 1)  # as Linux leaves it: ACKNOWLEDGE
+        await machine.unplug(1, timeout=PATIENCE)
+        assert rest(machine) == ["power0"]
+
+
 async def test_force_removes_after_the_timeout(tmp_path: Path) -> None:
     async with FakeMachine(tmp_path, devices=(RNG,)) as machine:
         await started(machine)

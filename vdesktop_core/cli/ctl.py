@@ -123,14 +123,14 @@ def status(ctx: click.Context, /, *, as_json: bool) -> None:
 
 
 #: Device status bits, virtio 1.4 §2.1.
-_DRIVER_OK, _NEEDS_RESET, _FAILED = 4, 64, 128
+_DRIVER, _DRIVER_OK, _NEEDS_RESET, _FAILED = 2, 4, 64, 128
 
 
 def _driver(slot: dict[str, Any]) -> str:
     status = slot["status"]
     if status & (_NEEDS_RESET | _FAILED):
         return "failed"
-    return "running" if status & _DRIVER_OK else "starting" if status else "none"
+    return "running" if status & _DRIVER_OK else "starting" if status & _DRIVER else "none"
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

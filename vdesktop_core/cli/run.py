@@ -78,6 +78,7 @@ class Exit(enum.IntEnum):
     help="What a guest without a gpu driver draws on. [default: 1024x768 with a display or a gpu]",
 )
 @click.option("--rng/--no-rng", default=True, help="An entropy device. [default: yes]")
+@click.option("--power/--no-power", default=None, help="The virtio-power device. [default: yes]")
 @click.option("--control/--no-control", default=None, help="Listen for `vdesktop ctl`. [default: yes]")
 @click.option("--no-reboot", is_flag=True, help="End with status 10 where the guest asks for a reset.")
 @click.option(
@@ -126,7 +127,7 @@ def machine_config(options: Mapping[str, Any]) -> MachineConfig:
         k: options[k]
         for k in (
             *("name", "backend", "arch", "memory", "cpus", "max_cpus"),
-            *("debug_uart", "display", "framebuffer", "control"),
+            *("debug_uart", "display", "framebuffer", "power", "control"),
         )
         if options[k] is not None
     }
