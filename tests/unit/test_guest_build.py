@@ -71,7 +71,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             mkdir -p $3/boot $3/usr/bin $3/usr/lib/modules/6.12-test
             : >$3/usr/lib/modules/6.12-test/modules.builtin
             for m in virtio_mmio virtio_blk virtio_net virtio_console virtio_rng virtio_input virtio_gpu \\
-                evdev af_packet ext4 crc32c_generic; do
+                evdev af_packet ext4 crc32c_generic button; do
                 echo x/$m.ko >>$3/usr/lib/modules/6.12-test/modules.builtin; done
             printf kernel >$3/boot/vmlinuz-6.12-test; printf busybox >$3/usr/bin/busybox""",
     }
