@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from a64 import A64, function_returning
 from bare_metal import BareMetal
+from pausing import seconds_across_a_pause
 from programs import CODE, DATA, DEVICE, FUNCTION, RAM, RESULT, mmu_on, put, vectors
 
 from vdesktop_core.hypervisor import Arch, ExitReason
@@ -65,6 +66,16 @@ def test_paused_guest_does_not_run(machine: BareMetal) -> None:
         assert machine.peek(RESULT) == before
         machine.vm.resume()
     machine.vm.stop()
+
+
+def test_clock_stands_still_while_paused(machine: BareMetal) -> None:
+    put(machine, A64(CODE).label("again").mrs(1, "cntvct_el0").str(1, 0).b("again"))
+    machine.start(pc=CODE, x0=RESULT)
+    excess = seconds_across_a_pause(
+        machine.vm, lambda: machine.peek(RESULT) / 62.5e6, lambda: machine.poke(RESULT, 0)
+    )
+    machine.vm.stop()
+    assert excess <= 0
 
 
 def test_thousands_of_starts_and_stops_lose_no_request(machine: BareMetal) -> None:

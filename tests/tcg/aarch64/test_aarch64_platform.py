@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,20 @@ def test_timer_wakes_wfi_and_sets_istatus(machine: BareMetal, timer: str, intid:
     assert machine.peek(RESULT + 8) >= machine.peek(RESULT)
     assert machine.peek(RESULT + 16) == 5  # ENABLE, ISTATUS
     assert machine.peek(RESULT + 24) == intid
+
+
+def test_timer_that_is_due_in_a_pause_fires_as_much_later(machine: BareMetal) -> None:
+    code = enable_gic(A64(CODE), 27).mrs(1, "cntvct_el0").li(2, 62500 * 400).add_reg(3, 1, 2)
+    code.msr("cntv_cval_el0", 3).movz(4, 1).msr("cntv_ctl_el0", 4).str(4, 0).wfi().mrs(5, "cntvct_el0")
+    put(machine, code.str(5, 0, 8).str(3, 0, 16).power_off())
+    machine.start(pc=CODE, x0=RESULT)
+    while not machine.peek(RESULT):
+        time.sleep(0.001)
+    machine.vm.pause()
+    time.sleep(0.6)
+    machine.vm.resume()
+    machine.wait()
+    assert machine.peek(RESULT + 8) >= machine.peek(RESULT + 16), "woke before its time"
 
 
 def test_sleeping_guest_costs_no_host_time(machine: BareMetal) -> None:

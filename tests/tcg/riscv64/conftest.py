@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import cffi
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
 NATIVE = Path(__file__).parents[3] / "backends" / "tcg" / "vdesktop_tcg" / "native"
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _DEFINE = re.compile(r"^#define\s+(\w+)\s+(0[xX][0-9a-fA-F]+|\d+)u?\s*$")

@@ -11,6 +11,7 @@ import pytest
 from assembler import Assembler
 from bare import RAM, BareGuest
 from interpreter import HSM, SRST, returns
+from pausing import seconds_across_a_pause
 
 from vdesktop_core.hypervisor import ExitReason
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TIME = 0x54494D45
+TIMEBASE_HZ = 10_000_000
 DBCN = 0x4442434E
 PLIC = 0x0C00_0000
 
@@ -219,6 +221,31 @@ def test_stop_from_outside_under_load_runs_no_instruction_twice(guest: BareGuest
     assert guest.wait().reason is ExitReason.SHUTDOWN
     assert guest.read(BOX + 16) > 0
     assert guest.read(BOX + 8) == ring + 16 * (guest.read(BOX + 16) % nodes)
+
+
+def test_clock_stands_still_while_paused(guest: BareGuest) -> None:
+    guest.load(program().label("loop").csrr("t0", "time").sd("t0", 0, "s1").j("loop"))
+    guest.start()
+    excess = seconds_across_a_pause(
+        guest.vm, lambda: guest.read(BOX) / TIMEBASE_HZ, lambda: guest.write(BOX, 0)
+    )
+    guest.vm.stop()
+    assert excess <= 0
+
+
+def test_timer_that_is_due_in_a_pause_fires_as_much_later(guest: BareGuest) -> None:
+    a = program().addi("t0", "zero", 1 << 5).csrw("sie", "t0").csrr("s3", "time")
+    a.li("t0", TIMEBASE_HZ * 2 // 5).add("s3", "s3", "t0").mv("a0", "s3").sbi(TIME, 0).addi(
+        "t0", "zero", 1
+    ).sd("t0", 0, "s1").wfi()
+    guest.load(power_off(a.csrr("t1", "time").sub("t1", "t1", "s3").sd("t1", 8, "s1")))
+    guest.start()
+    wait_for(lambda: guest.read(BOX) == 1)
+    guest.vm.pause()
+    time.sleep(0.6)
+    guest.vm.resume()
+    assert guest.wait().reason is ExitReason.SHUTDOWN
+    assert guest.read(BOX + 8) < 1 << 63, "woke before its time"
 
 
 def test_stop_right_after_start_is_never_lost(guest: BareGuest) -> None:

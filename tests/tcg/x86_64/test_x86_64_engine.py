@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pausing import seconds_across_a_pause
 from x86_programs import ALIAS_PT, DATA, FUNCTION, NO_EXECUTE, RESULT, function_returning, load
 
 from vdesktop_core.hypervisor import ExitReason
@@ -87,6 +88,16 @@ def test_pause_and_resume_under_load_lose_nothing(machine: BareMetal) -> None:
         machine.vm.resume()
     machine.wait()
     assert machine.peek(RESULT) == 60000000
+
+
+def test_clock_stands_still_while_paused(machine: BareMetal) -> None:
+    entry = load(machine, "start: rdtsc; shl $32, %rdx; or %rdx, %rax; mov %rax, RESULT; jmp start")
+    machine.start(**entry)
+    excess = seconds_across_a_pause(
+        machine.vm, lambda: machine.peek(RESULT) / 1e9, lambda: machine.poke(RESULT, 0)
+    )
+    machine.vm.stop()
+    assert excess <= 0
 
 
 def test_fault_address_survives_stops(machine: BareMetal) -> None:

@@ -64,6 +64,7 @@ static void vcpu_reset(struct tcg_vcpu *vcpu) {
     TCG_FIELD(env, A64_HCR_EL2, uint64_t) = HCR_EL2_INIT;
     TCG_FIELD(env, A64_CNTHCTL_EL2, uint64_t) = CNTHCTL_INIT;
     TCG_FIELD(env, A64_CNTFRQ, uint64_t) = A64_CNTFRQ_HZ;
+    TCG_FIELD(env, A64_CNTVOFF_EL2, uint64_t) = a64_offset(vcpu->vm);
     TCG_FIELD(env, A64_VMPIDR_EL2, uint64_t) = MPIDR_RES1 | vcpu->index;
     TCG_FIELD(vcpu->cs, A64_CPU_MP_AFFINITY, uint64_t) = vcpu->index;
     TCG_FIELD(env, A64_AARCH64, uint32_t) = 1;
@@ -146,6 +147,7 @@ const struct tcg_arch_ops tcg_arch_aarch64 = {
     .vcpu_reset = vcpu_reset,
     .set_register = set_register,
     .lines_changed = lines_changed,
+    .resumed = a64_resumed,
     .timers = a64_timers,
     .has_work = has_work,
     .exception = exception,

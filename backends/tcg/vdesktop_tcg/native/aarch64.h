@@ -23,6 +23,7 @@ enum {
     A64_FAR_EL = 1048, /* [4] */
     A64_CNTFRQ = 1360,
     A64_CNTHCTL_EL2 = 1376,
+    A64_CNTVOFF_EL2 = 1384,
     A64_C14_TIMER = 1392, /* {cval, ctl} by timer */
     A64_VMPIDR_EL2 = 2832,
     A64_ELR_EL = 568,            /* [4] */
@@ -40,6 +41,7 @@ enum a64_timer { A64_TIMER_PHYS, A64_TIMER_VIRT, A64_TIMERS };
 
 struct a64_vm {
     struct gicv2 gic;
+    uint64_t paused_ns; /* since creation */
     uint64_t *n_psci, *n_timer_writes;
 };
 
@@ -59,6 +61,8 @@ extern const struct tcg_rebind a64_tlb_rebinds[];
 /* aarch64_timer.c */
 int a64_timer_init(struct tcg_vm *vm);
 uint64_t a64_timers(struct tcg_vcpu *vcpu, uint64_t now);
+uint64_t a64_offset(struct tcg_vm *vm); /* CNTVOFF_EL2 */
+void a64_resumed(struct tcg_vm *vm, uint64_t paused_ns);
 /* aarch64_psci.c */
 void a64_firmware_call(struct tcg_vcpu *vcpu);
 

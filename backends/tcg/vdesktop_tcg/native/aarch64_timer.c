@@ -32,21 +32,37 @@ static struct timer *timer_of(struct tcg_vcpu *vcpu, enum a64_timer which) {
     return &TCG_FIELD(vcpu->env, A64_C14_TIMER, struct timer) + which;
 }
 
-/* CNTVOFF_EL2 is 0: both count the same. */
-static uint64_t count(uint64_t now) {
-    return now / A64_NS_PER_TICK;
+/* The virtual count stands still while the machine does, which is what
+ * CNTVOFF_EL2 is for; the physical one, which no guest's clock uses, goes on. */
+uint64_t a64_offset(struct tcg_vm *vm) {
+    return ((struct a64_vm *)tcg_vm_arch(vm))->paused_ns / A64_NS_PER_TICK;
+}
+
+void a64_resumed(struct tcg_vm *vm, uint64_t paused_ns) {
+    ((struct a64_vm *)tcg_vm_arch(vm))->paused_ns += paused_ns;
+    for (uint32_t i = 0; i < tcg_vm_vcpus(vm); i++)
+        TCG_FIELD(tcg_vm_vcpu(vm, i)->env, A64_CNTVOFF_EL2, uint64_t) = a64_offset(vm);
+}
+
+static uint64_t offset_of(const struct tcg_vcpu *vcpu, enum a64_timer which) {
+    return which == A64_TIMER_VIRT ? a64_offset(vcpu->vm) : 0;
+}
+
+static uint64_t count(const struct tcg_vcpu *vcpu, enum a64_timer which, uint64_t now) {
+    return now / A64_NS_PER_TICK - offset_of(vcpu, which);
 }
 
 /* Sets ISTATUS and the interrupt; returns when that changes by itself. */
 static uint64_t evaluate(struct tcg_vcpu *vcpu, enum a64_timer which, uint64_t now) {
     struct a64_vm *a64 = tcg_vm_arch(vcpu->vm);
     struct timer *t = timer_of(vcpu, which);
-    bool met = (t->ctl & CTL_ENABLE) && count(now) >= t->cval;
+    bool met = (t->ctl & CTL_ENABLE) && count(vcpu, which, now) >= t->cval;
     t->ctl = met ? t->ctl | CTL_ISTATUS : t->ctl & ~(uint64_t)CTL_ISTATUS;
     gicv2_ppi(&a64->gic, vcpu->index, timers[which].intid, met && !(t->ctl & CTL_IMASK));
-    if (met || !(t->ctl & CTL_ENABLE) || t->cval > TCG_NEVER / A64_NS_PER_TICK)
+    uint64_t offset = offset_of(vcpu, which);
+    if (met || !(t->ctl & CTL_ENABLE) || t->cval > TCG_NEVER / A64_NS_PER_TICK - offset)
         return TCG_NEVER;
-    return t->cval * A64_NS_PER_TICK;
+    return (t->cval + offset) * A64_NS_PER_TICK;
 }
 
 uint64_t a64_timers(struct tcg_vcpu *vcpu, uint64_t now) {
@@ -64,7 +80,7 @@ static void timer_write(void *env, enum a64_timer which, uint32_t op2, uint64_t 
     ++*a64->n_timer_writes;
     switch (op2) {
     case OP2_TVAL:
-        t->cval = count(now) + (uint64_t)(int64_t)(int32_t)value;
+        t->cval = count(vcpu, which, now) + (uint64_t)(int64_t)(int32_t)value;
         break;
     case OP2_CTL:
         t->ctl = (t->ctl & CTL_ISTATUS) | (value & (CTL_ENABLE | CTL_IMASK));

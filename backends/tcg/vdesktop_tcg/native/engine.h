@@ -100,6 +100,8 @@ struct tcg_arch_ops {
     /* Raise what is due at `now`; returns when to be called next (ns of
      * tcg_now), or TCG_NEVER. Called before every run of the vCPU and when idle. */
     uint64_t (*timers)(struct tcg_vcpu *vcpu, uint64_t now);
+    /* The guest stood still for so long: neither its clocks nor its timers went on. */
+    void (*resumed)(struct tcg_vm *vm, uint64_t paused_ns);
     /* A halted vCPU: is there something that wakes it? May be masked (WFI with
      * interrupts masked wakes on arm and riscv; HLT with IF clear does not on x86). */
     bool (*has_work)(struct tcg_vcpu *vcpu);

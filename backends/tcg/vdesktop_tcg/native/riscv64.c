@@ -115,6 +115,17 @@ static void vm_reset(struct tcg_vm *vm) {
     tcg_plic_reset(rv->plic);
 }
 
+static void resumed(struct tcg_vm *vm, uint64_t paused_ns) {
+    struct rv_vm *rv = tcg_vm_arch(vm);
+
+    rv->clock_base_ns += paused_ns;
+    for (uint32_t i = 0; i < tcg_vm_vcpus(vm); i++) {
+        struct tcg_vcpu *vcpu = tcg_vm_vcpu(vm, i);
+        if (vcpu->deadline < TCG_NEVER - paused_ns)
+            vcpu->deadline += paused_ns;
+    }
+}
+
 static void vcpu_reset(struct tcg_vcpu *vcpu) {
     const struct rv_vm *rv = tcg_vm_arch(vcpu->vm);
     void *env = vcpu->env;
@@ -227,6 +238,7 @@ const struct tcg_arch_ops tcg_arch_riscv64 = {
     .vcpu_reset = vcpu_reset,
     .set_register = set_register,
     .lines_changed = lines_changed,
+    .resumed = resumed,
     .timers = timers,
     .has_work = has_work,
     .exception = exception,

@@ -220,8 +220,11 @@ static void sleep_until(struct tcg_vm *vm, uint64_t now, uint64_t deadline) {
 
 /* Whether to go on. */
 static bool obey(struct tcg_vm *vm) {
+    uint64_t since = tcg_now();
+    bool paused = false;
     pthread_mutex_lock(&vm->lock);
     while (vm->want == TCG_STATE_PAUSED) {
+        paused = true;
         vm->state = TCG_STATE_PAUSED;
         pthread_cond_broadcast(&vm->changed);
         pthread_cond_wait(&vm->wake, &vm->lock);
@@ -231,6 +234,8 @@ static bool obey(struct tcg_vm *vm) {
         vm->state = TCG_STATE_RUNNING;
     pthread_cond_broadcast(&vm->changed);
     pthread_mutex_unlock(&vm->lock);
+    if (paused)
+        vm->ops->resumed(vm, tcg_now() - since);
     return go_on;
 }
 

@@ -9,9 +9,21 @@
 /* unicorn.h of 2.1.4 */
 enum { UC_ARCH_X86 = 4, UC_MODE_64 = 1 << 3, UC_CPU_X86_SKYLAKE_CLIENT = 21 };
 
+/* The bus's clock stands still while the machine does. */
+uint64_t x86_clock(struct tcg_vm *vm) {
+    return tcg_now() - x86_vm(vm)->paused_ns;
+}
+
+static uint64_t host_deadline(struct tcg_vm *vm, uint64_t clock) {
+    return clock < TCG_NEVER - x86_vm(vm)->paused_ns ? clock + x86_vm(vm)->paused_ns : TCG_NEVER;
+}
+
+static void resumed(struct tcg_vm *vm, uint64_t paused_ns) {
+    x86_vm(vm)->paused_ns += paused_ns;
+}
+
 static uint64_t host_now(void *opaque) {
-    (void)opaque;
-    return tcg_now();
+    return x86_clock(((struct x86_vm *)opaque)->vm);
 }
 
 static struct tcg_vcpu *vcpu_of(void *opaque, uint32_t cpu) {
@@ -54,7 +66,7 @@ static void host_sipi(void *opaque, uint32_t cpu, uint8_t page) {
 }
 
 static void host_timer(void *opaque, uint32_t cpu, uint64_t deadline) {
-    tcg_vcpu_timer(vcpu_of(opaque, cpu), deadline);
+    tcg_vcpu_timer(vcpu_of(opaque, cpu), host_deadline(((struct x86_vm *)opaque)->vm, deadline));
 }
 
 /* Registers are 32 bits wide on 16-byte borders; other accesses are undefined
@@ -120,7 +132,9 @@ static void lines_changed(struct tcg_vm *vm, uint32_t line_word, uint64_t change
 }
 
 static uint64_t timers(struct tcg_vcpu *vcpu, uint64_t now) {
-    return lapic_timer(x86_bus(vcpu), vcpu->index, now);
+    uint64_t clock = now - x86_vm(vcpu->vm)->paused_ns;
+
+    return host_deadline(vcpu->vm, lapic_timer(x86_bus(vcpu), vcpu->index, clock));
 }
 
 static bool has_work(struct tcg_vcpu *vcpu) {
@@ -201,6 +215,7 @@ const struct tcg_arch_ops tcg_arch_x86_64 = {
     .vcpu_reset = x86_vcpu_reset,
     .set_register = x86_set_register,
     .lines_changed = lines_changed,
+    .resumed = resumed,
     .timers = timers,
     .has_work = has_work,
     .exception = exception,

@@ -163,6 +163,7 @@ struct x86_vm {
     struct apic_bus bus;
     struct vd_io lapic_io, ioapic_io;
     struct vd_x86_ports ports;
+    uint64_t paused_ns; /* since creation */
     struct {
         uint64_t *exceptions, *interrupts, *undefined, *msr_faults;
     } counter;
@@ -202,6 +203,9 @@ void x86_rdtsc(void *env);
 void x86_rdtscp(void *env);
 /* Ticks of the vCPU's time-stamp counter. */
 uint64_t x86_tsc(struct tcg_vcpu *vcpu);
+
+/* x86.c: the clock of the APICs and, without an offset, of the TSC, ns. */
+uint64_t x86_clock(struct tcg_vm *vm);
 void x86_msr_reset(struct tcg_vcpu *vcpu);
 
 /* x86_cpu.c: replacements of interrupts, halting and system calls. */

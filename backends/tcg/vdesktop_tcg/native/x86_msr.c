@@ -56,7 +56,7 @@ static bool canonical(uint64_t address) {
 
 /* The TSC is the host's monotonic clock, so it is the same on all vCPUs. */
 uint64_t x86_tsc(struct tcg_vcpu *vcpu) {
-    return tcg_now() + (uint64_t)lapic_tsc_offset(x86_bus(vcpu), vcpu->index);
+    return x86_clock(vcpu->vm) + (uint64_t)lapic_tsc_offset(x86_bus(vcpu), vcpu->index);
 }
 
 static uint64_t apic_base(struct tcg_vcpu *vcpu) {
@@ -102,7 +102,7 @@ static int write_own(struct tcg_vcpu *vcpu, uint32_t msr, uint64_t value) {
 
     switch (msr) {
     case MSR_TSC:
-        lapic_set_tsc_offset(bus, vcpu->index, (int64_t)(value - tcg_now()));
+        lapic_set_tsc_offset(bus, vcpu->index, (int64_t)(value - x86_clock(vcpu->vm)));
         return 1;
     case MSR_APIC_BASE:
         return set_apic_base(vcpu, value) ? 1 : -1;
