@@ -45,7 +45,6 @@ class Capability(enum.StrEnum):
     IRQ_FD = "irq-fd"  #: interrupt lines that a file descriptor raises (irqfd)
     DIRTY_LOG = "dirty-log"
     PORT_IO = "port-io"  #: x86 port space
-    SAVE_RESTORE = "save-restore"
     #: ``map_memory`` takes memory of the host's. A backend without it has the hypervisor's
     #: memory only: ``allocate_memory``.
     HOST_MEMORY = "host-memory"
@@ -237,7 +236,10 @@ class VirtualMachine(Protocol):
         ...
 
     def pause(self) -> None:
-        """Return when no vCPU executes guest code."""
+        """Return when no vCPU executes guest code.
+
+        The clock that the guest keeps its time by should stand still until :meth:`resume`.
+        """
         ...
 
     def resume(self) -> None: ...
