@@ -12,6 +12,7 @@ import base64
 import contextlib
 import hashlib
 import re
+import secrets
 import select
 import shlex
 import shutil
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import pytest
+from guest import free_port
 
 from vdesktop_core import config as configuration
 from vdesktop_core.devices.console import parse_console
@@ -120,18 +122,23 @@ class BootedDesktop:
     Args:
         arch: whose.
         folder: scratch; gets a copy of the disk.
-        display: as in ``vdesktop run --display``.
+
+    Attributes:
+        address: where a browser sees it.
     """
 
-    def __init__(self, arch: str, folder: Path, display: str = "none") -> None:
+    def __init__(self, arch: str, folder: Path) -> None:
         self.arch = arch
+        token, port = secrets.token_urlsafe(), free_port()
+        (folder / "token").write_text(token)
+        self.address = f"http://127.0.0.1:{port}/{token}/"
         source = find_desktop(arch)
         disk, console = folder / "disk.img", folder / "console"
         subprocess.run(["cp", "--sparse=always", source / "disk.img", disk], check=True)
         loaded = configuration.load(source / "machine.toml")
         self.config = msgspec.structs.replace(
             loaded,
-            display=display,
+            display=f"web:{port},token-file={folder / 'token'}",
             devices=(
                 parse_console(f"socket:{console}"),
                 {"type": "blk", "path": str(disk)},
@@ -236,11 +243,11 @@ class BootedDesktop:
 
 
 @contextlib.contextmanager
-def booted(arch: str, display: str = "none") -> Iterator[BootedDesktop]:
+def booted(arch: str) -> Iterator[BootedDesktop]:
     """A desktop that is booted to its window manager and agent, and ended afterwards in any case."""
     folder = Path(tempfile.mkdtemp(prefix=f"desktop-{arch}-"))
     try:
-        with contextlib.closing(BootedDesktop(arch, folder, display)) as desktop:
+        with contextlib.closing(BootedDesktop(arch, folder)) as desktop:
             desktop.boot()
             yield desktop
     finally:

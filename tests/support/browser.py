@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Far more than it takes: no test is about time.
 PATIENCE = 120.0
+_SHIFTED = '~!@#$%^&*()_+{}|:"<>?'
 _FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 
 
@@ -93,9 +94,11 @@ class Desk:
         return len(set(rgba))
 
     def type(self, text: str) -> None:
-        """Type on the machine's keyboard."""
+        """Type on the machine's keyboard, as on one with US letters: keys go there by their places."""
         self.page.focus("#screen canvas")
-        self.page.keyboard.type(text, delay=15)
+        for letter in text:
+            shift = "Shift+" if letter.isupper() or letter in _SHIFTED else ""
+            self.page.keyboard.press(shift + {"\n": "Enter", " ": "Space"}.get(letter, letter), delay=15)
 
     def press(self, keys: str) -> None:
         """Press keys at once, such as ``Control+C``."""
