@@ -172,7 +172,8 @@ def _compile(
     settings = [f"{name}=" for name in compiler.missing]
     _run(
         [
-            *("make", "-s", "-C", str(build), f"M={module}", f"CC={compiler.prefix}gcc"),
+            *("make", "-s", "-C", str(build), f"M={module}"),
+            *(f"CROSS_COMPILE={compiler.prefix}", f"CC={compiler.prefix}gcc"),
             # Type information comes from a tool and a vmlinux that are not needed for anything else.
             *("CONFIG_DEBUG_INFO_BTF_MODULES=", "W=1", *settings, "modules"),
         ],

@@ -4,6 +4,7 @@
  * not name. Its interrupt is one of the controller that virtio-power's own is of.
  */
 #include <linux/acpi.h>
+#include <linux/dma-mapping.h>
 #include <linux/irq.h>
 #include <linux/irqdomain.h>
 #include <linux/of_irq.h>
