@@ -60,7 +60,8 @@ async def test_disk_request_leaves_the_guest_for_its_interrupt_only(image: Image
     disk.write_bytes(bytes(1 << 20))
     command = f"dd if=/dev/vda of=/dev/null bs=512 count={READS} iflag=direct"
     async with machine(image, console, disk, command) as running:
-        result = await asyncio.wait_for(running.run(), PATIENCE)
+        await running.start()
+        result = await asyncio.wait_for(running.wait(), PATIENCE)
         counters = running.counters()
     assert result.outcome is Outcome.SHUTDOWN, console.read_text()
     assert counters["blk0"]["reads"] >= READS
@@ -76,8 +77,9 @@ if platform.machine() == "x86_64":
         disk, console = tmp_path / "disk", tmp_path / "console"
         disk.write_bytes(bytes(1 << 20))
         command = "yes written | dd of=/dev/vda bs=4k count=64 iflag=fullblock conv=fsync; reboot -f"
-        async with machine(image, console, disk, command, "reboot=triple") as running:
-            result = await asyncio.wait_for(running.run(), PATIENCE)
+        result = await asyncio.wait_for(
+            machine(image, console, disk, command, "reboot=triple").run(), PATIENCE
+        )
         assert result.outcome is Outcome.CRASH, console.read_text()
         assert result.detail.startswith("triple fault: vCPU 0 rip=0x")
         assert disk.read_bytes()[: 64 << 12] == b"written\n" * (64 << 9)
