@@ -79,6 +79,7 @@ def heard(data: bytes, limit: int = LIMIT) -> list[Message]:
     return list(Parser(limit).feed(data))
 
 
+@settings(deadline=None)
 @given(st.lists(guest_messages(), max_size=6), st.data())
 def test_messages_come_back_whole_in_whatever_pieces(messages: list[Message], data: st.DataObject) -> None:
     stream = b"".join(b"".join(encode(m.kind, m.data or b"")) for m in messages)
@@ -89,6 +90,7 @@ def test_messages_come_back_whole_in_whatever_pieces(messages: list[Message], da
     assert found == messages
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=20_000), st.binary(max_size=3))
 def test_encoded_chunks_are_never_longer_than_an_agent_takes(first: bytes, second: bytes) -> None:
     chunks = list(encode(Kind.CLIPBOARD, first, second))
@@ -97,6 +99,7 @@ def test_encoded_chunks_are_never_longer_than_an_agent_takes(first: bytes, secon
     assert body == MESSAGE.pack(1, Kind.CLIPBOARD, 0, len(first) + len(second)) + first + second
 
 
+@settings(deadline=None)
 @given(_CODECS, _BYTE, _U32, st.lists(_U32, max_size=60))
 def test_grab_round_trip(codec: Codec, selection: int, serial: int, types: list[int]) -> None:
     found = codec.decode_grab(codec.encode_grab(Grab(selection, serial, tuple(types))))
@@ -105,6 +108,7 @@ def test_grab_round_trip(codec: Codec, selection: int, serial: int, types: list[
     assert found.serial == (serial if codec.serial else None)
 
 
+@settings(deadline=None)
 @given(_CODECS, _BYTE, _U32, st.binary(max_size=100))
 def test_request_data_and_release_round_trip(codec: Codec, selection: int, kind: int, data: bytes) -> None:
     there = selection if codec.selection else 0
@@ -116,6 +120,7 @@ def test_request_data_and_release_round_trip(codec: Codec, selection: int, kind:
     assert codec.decode_release(codec.encode_release(selection)[:1]) == there
 
 
+@settings(deadline=None)
 @given(st.booleans(), st.sets(st.sampled_from(list(Capability))))
 def test_capabilities_round_trip(request_: bool, has: set[Capability]) -> None:
     announced = Capabilities(request=request_, has=every(has))
@@ -129,7 +134,7 @@ def test_capabilities_with_bits_from_the_future_are_those_that_are_known(words: 
     assert has == (every(Capability) if words else Capability(0))
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 400))
 def test_fuzz_vdagent_bytes_give_messages_or_one_error(noise: bytes, cut: int) -> None:
     parser = Parser(LIMIT)
@@ -141,7 +146,7 @@ def test_fuzz_vdagent_bytes_give_messages_or_one_error(noise: bytes, cut: int) -
     assert list(parser.feed(framed(Kind.CLIPBOARD_RELEASE, b""))) == [Message(Kind.CLIPBOARD_RELEASE, b"")]
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(_CODECS, st.sampled_from(list(_SIZES)), st.binary(max_size=300), st.integers(0, 2**32 - 1))
 def test_fuzz_vdagent_messages_are_decoded_or_refused(
     codec: Codec, kind: Kind, data: bytes, size: int
