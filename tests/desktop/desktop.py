@@ -193,9 +193,13 @@ class BootedDesktop:
 
     def until(self, condition: str, seconds: float = PATIENCE) -> None:
         """Wait until a command succeeds in the guest; fail after so many seconds of its time."""
-        tries = int(seconds / 0.3)
-        loop = f"n=0; until {condition} 2>/dev/null; do [ $((n+=1)) -lt {tries} ] || break; sleep 0.3; done"
-        self.run(f"{loop}; {condition}", timeout=2 * seconds)
+        now = "cut -d. -f1 /proc/uptime"
+        # Bounded by the guest's clock, tried once at least; the host's time-out is for a guest that hangs.
+        loop = (
+            f"end=$(($({now}) + {int(seconds)})); "
+            f"until {condition} 2>/dev/null; do [ $({now}) -lt $end ] || break; sleep 0.3; done"
+        )
+        self.run(f"{loop}; {condition}", timeout=4 * seconds + PATIENCE)
 
     def wait(self, condition: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
         """Wait until a function of the machine's loop returns something."""

@@ -60,7 +60,7 @@ def copy_in_guest(desktop: BootedDesktop, path: str, media: str) -> ClipboardOff
 def pasted(desktop: BootedDesktop, media: str, wanted: str) -> None:
     """Wait until what a program of the guest's pastes has a checksum: the offer takes its time."""
     paste = desktop.as_user(f"timeout 20 xclip -o -selection clipboard -t {media}")
-    desktop.until(f"[ \"$({paste} | sha256sum)\" = '{wanted}  -' ]", seconds=30)
+    desktop.until(f"[ \"$({paste} | sha256sum)\" = '{wanted}  -' ]")
 
 
 def test_desktop_has_a_window_manager_a_bar_and_a_terminal(desktop: BootedDesktop) -> None:
