@@ -46,7 +46,7 @@ class TcgHypervisor:
         """Implement :meth:`vdesktop_core.hypervisor.Hypervisor.create`.
 
         ``spec.options`` are integers: ``cpu_model``, Unicorn's number of one; ``translation_buffer``, how
-        many bytes of translated code are kept (1 MiB to 1 GiB; 24 MiB).
+        many bytes of translated code are kept (1 MiB to 1 GiB; 22 MiB).
 
         Raises:
             BackendError: see there.

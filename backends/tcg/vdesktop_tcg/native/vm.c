@@ -21,7 +21,7 @@
 /* Translations of a booting kernel and its user space. A small buffer is
  * flushed whole again and again; pages of it that are not used cost nothing.
  * The option translation_buffer sets another size, in bytes. */
-#define TRANSLATION_BUFFER (24 << 20)
+#define TRANSLATION_BUFFER (22 << 20)
 #define BUFFER_MIN         (1 << 20) /* MIN_CODE_GEN_BUFFER_SIZE of the library */
 #define BUFFER_MAX         (1 << 30)
 /* The library lets each block, and its code, begin in a cache line of its own:
