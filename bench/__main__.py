@@ -8,6 +8,7 @@ those of docs/performance.md came from here, on a machine with nothing else to d
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ def main() -> None:
     peer = ["--libvhost-user", arguments.libvhost_user] if arguments.libvhost_user else []
     run("Rings", HERE / "rings" / "run.py", *peer)
     run("Disk", HERE / "blk" / "run.py")
+    run("Display", HERE / "display" / "run.py", *(["--qemu"] if shutil.which("qemu-system-x86_64") else []))
     for arch in ARCHES:
         guest = arguments.guests / f"{arch}-trixie"
         if not (guest / "machine.toml").exists():

@@ -3,6 +3,7 @@
 #ifndef RFB_PALETTE_H
 #define RFB_PALETTE_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -41,6 +42,21 @@ static inline uint32_t palette_add(struct palette *p, uint32_t colour, uint32_t 
         *place = (uint16_t)p->n;
     }
     return *place - 1u;
+}
+
+/* How many pixels from the first on are one of two colours; in steps that the compiler makes
+ * vector instructions of: nearly all of a screen with text is like that. */
+static inline size_t palette_two(const uint32_t *pixels, size_t n, uint32_t a, uint32_t b) {
+    enum { STEP = 64 };
+    size_t at = 0;
+    for (; at + STEP <= n; at += STEP) {
+        uint32_t other = 0;
+        for (size_t i = 0; i < STEP; i++)
+            other |= (pixels[at + i] ^ a) && (pixels[at + i] ^ b);
+        if (other)
+            break;
+    }
+    return at;
 }
 
 #endif

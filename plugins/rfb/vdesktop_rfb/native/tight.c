@@ -119,10 +119,20 @@ static bool may_be_jpeg(const struct rfb_client *c, size_t n) {
 /* false: too many colours. */
 static bool find_colours(struct palette *palette, const uint32_t *pixels, size_t n, uint32_t most) {
     palette_clear(palette);
-    uint32_t last = ~pixels[0];
-    for (size_t i = 0; i < n; i++)
-        if (pixels[i] != last && palette_add(palette, last = pixels[i], most) == most)
-            return false;
+    uint32_t last = pixels[0], before = last; /* the two that were seen last */
+    if (palette_add(palette, last, most) == most)
+        return false;
+    for (size_t i = 0; i < n;) {
+        i += palette_two(pixels + i, n - i, last, before);
+        for (size_t end = n - i < 64 ? n : i + 64; i < end; i++) {
+            if (pixels[i] == last)
+                continue;
+            if (pixels[i] != before && palette_add(palette, pixels[i], most) == most)
+                return false;
+            before = last;
+            last = pixels[i];
+        }
+    }
     return true;
 }
 
