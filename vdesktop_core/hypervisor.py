@@ -48,6 +48,8 @@ class Capability(enum.StrEnum):
     #: ``map_memory`` takes memory of the host's. A backend without it has the hypervisor's
     #: memory only: ``allocate_memory``.
     HOST_MEMORY = "host-memory"
+    #: The backend is an :class:`AttachingHypervisor`.
+    ATTACH = "attach"
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -153,6 +155,22 @@ class Hypervisor(Protocol):
 
         Raises:
             BackendError: one line that says what failed and what to do.
+        """
+        ...
+
+
+@runtime_checkable
+class AttachingHypervisor(Protocol):
+    """A backend that can serve machines that somebody else made; with the capability ``ATTACH``."""
+
+    def attach(self, target: str) -> AttachedMachine:
+        """Become one more device model of a machine that does not run yet.
+
+        Args:
+            target: the machine's name or number, as the hypervisor's own tools have it.
+
+        Raises:
+            BackendError: there is none, or it has no interrupt lines for devices.
         """
         ...
 
@@ -270,4 +288,12 @@ class VirtualMachine(Protocol):
 
     def close(self) -> None:
         """Stop, and free everything. Idempotent."""
+        ...
+
+
+class AttachedMachine(VirtualMachine, Protocol):
+    """Somebody else's machine. Its life is theirs: ``start`` begins to serve, ``stop`` ends that."""
+
+    def regions(self) -> Mapping[int, MemoryRegion]:
+        """Return the memory that could be mapped, by guest-physical address; the caller closes it."""
         ...

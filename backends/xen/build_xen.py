@@ -27,7 +27,7 @@ def declarations(header: Path) -> str:
 
 
 ffi = cffi.FFI()
-ffi.cdef("struct vd_irq; struct vd_io; struct vd_written;")
+ffi.cdef("struct vd_irq; struct vd_io; struct vd_written; struct vd_dirty;")
 for name in ("abi.h", "bus.h", "vx.h"):
     ffi.cdef(declarations(NATIVE / name))
 ffi.cdef('extern "Python" void vx_py_event(void *opaque, int reason, const char *detail);')

@@ -15,6 +15,7 @@ from vdesktop_core.errors import VdesktopError
 
 _COMMANDS = {
     "run": "vdesktop_core.cli.run:run",
+    "attach": "vdesktop_core.cli.attach:attach",
     "ctl": "vdesktop_core.cli.ctl:ctl",
     "ps": "vdesktop_core.cli.ctl:ps",
     "screenshot": "vdesktop_core.cli.screenshot:screenshot",

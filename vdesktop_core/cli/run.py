@@ -143,7 +143,7 @@ def machine_config(options: Mapping[str, Any]) -> MachineConfig:
         values["control"] = True
     if options["no_reboot"]:
         values["reboot"] = False
-    values["devices"] = _devices(tuple(values.get("devices", ())), options)
+    values["devices"] = devices_of(tuple(values.get("devices", ())), options)
     if values.get("display", "none") != "none":
         values["devices"] += _desktop_devices(values["devices"])
     policy = {k: options[k] for k in ("clipboard", "files") if options[k] is not None}
@@ -151,8 +151,8 @@ def machine_config(options: Mapping[str, Any]) -> MachineConfig:
     return configuration.build(values)
 
 
-def _devices(devices: Sequence[Any], options: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Replace and add what the options say to the machine file's devices."""
+def devices_of(devices: Sequence[Any], options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Replace and add what the options say to a machine file's devices."""
     from vdesktop_core.devices.blk import parse_disk
     from vdesktop_core.devices.console import parse_console
     from vdesktop_core.devices.net import parse_net

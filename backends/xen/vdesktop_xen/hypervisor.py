@@ -10,11 +10,14 @@ from vdesktop_core.errors import BackendError
 from vdesktop_core.hypervisor import CONTRACT_VERSION, Arch, Capability, Probe, VmSpec
 
 if TYPE_CHECKING:
+    from vdesktop_xen.attach import AttachedDomain
     from vdesktop_xen.machine import XenMachine
 
 #: Above every backend that runs on software. Where Xen runs, KVM does not.
 PREFERENCE = 100
-CAPABILITIES = frozenset({Capability.SMP, Capability.DOORBELL_FD, Capability.DIRTY_LOG, Capability.PORT_IO})
+CAPABILITIES = frozenset(
+    {Capability.SMP, Capability.DOORBELL_FD, Capability.DIRTY_LOG, Capability.PORT_IO, Capability.ATTACH}
+)
 
 
 class XenHypervisor:
@@ -63,3 +66,13 @@ class XenHypervisor:
         except ImportError as error:
             raise BackendError(f"the xen extension was not built for this host: {error}") from error
         return XenMachine(spec)
+
+    def attach(self, target: str) -> AttachedDomain:
+        """Implement :meth:`vdesktop_core.hypervisor.AttachingHypervisor.attach`: an HVM domain, paused.
+
+        Raises:
+            BackendError: see there.
+        """
+        from vdesktop_xen.attach import AttachedDomain
+
+        return AttachedDomain(target)

@@ -143,6 +143,11 @@ class Store:
             value: bytes | None = self._client.read(path.encode(), None)
         return None if value is None else value.decode(errors="replace")
 
+    def list(self, path: str) -> list[str]:
+        """Return the names below a path; none where there is no such path."""
+        with _told(f"list {path}"):
+            return [name.decode() for name in self._client.list(path.encode()) if name]
+
     def delete(self, path: str) -> None:
         """Remove a path and all below it, if it is there."""
         with _told(f"remove {path}"):

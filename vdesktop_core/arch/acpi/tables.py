@@ -16,6 +16,8 @@ from vdesktop_core.errors import BootError
 from vdesktop_core.hypervisor import IrqTrigger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vdesktop_core.arch.boot import EventsLayout, MachineLayout, SlotLayout
     from vdesktop_core.hypervisor import Platform
 
@@ -149,17 +151,25 @@ def _dsdt(layout: MachineLayout, platform: Platform) -> bytes:
     level = platform.interrupt_controller.trigger is IrqTrigger.LEVEL
     if layout.uart is not None:
         devices.append(_uart(layout.uart.base, layout.uart.line, level=level))
-    lines = [slot.line for slot in layout.slots]
-    seen = layout.events is not None
-    slots = [_slot(slot, level=level, shared=lines.count(slot.line) > 1, seen=seen) for slot in layout.slots]
-    # A generic container: one Notify() to it has the guest look at all slots again.
-    devices.append(
-        aml.device("VIO", aml.name("_HID", aml.string("ACPI0004")), aml.name("_UID", aml.integer(0)), *slots)
-    )
+    devices.append(_slots(layout.slots, level=level, seen=layout.events is not None))
     if layout.events is not None:
         devices += _events(layout.events, [slot.index for slot in layout.slots])
     sleep = aml.package(*(aml.integer(value) for value in (S5_SLEEP_TYPE, 0, 0, 0)))
     return aml.scope("_SB", *devices) + aml.name("_S5", sleep)
+
+
+def ssdt(slots: Sequence[SlotLayout], *, level: bool = True) -> bytes:
+    """Build a Secondary System Description Table with slots alone, for machines that have other tables."""
+    return _table(b"SSDT", 2, aml.scope("_SB", _slots(slots, level=level, seen=False)))
+
+
+def _slots(slots: Sequence[SlotLayout], *, level: bool, seen: bool) -> bytes:
+    """All slots in a generic container: one Notify() to it has the guest look at them again."""
+    lines = [slot.line for slot in slots]
+    nodes = [_slot(slot, level=level, shared=lines.count(slot.line) > 1, seen=seen) for slot in slots]
+    return aml.device(
+        "VIO", aml.name("_HID", aml.string("ACPI0004")), aml.name("_UID", aml.integer(0)), *nodes
+    )
 
 
 def _processor(index: int) -> bytes:

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void vx_dirty_written(void *opaque, uint64_t gpa, uint64_t len) {
+static void written(void *opaque, uint64_t gpa, uint64_t len) {
     struct vx_vm *vm = opaque;
     struct vx_dirty *log = &vm->dirty;
 
@@ -28,20 +28,22 @@ void vx_dirty_written(void *opaque, uint64_t gpa, uint64_t len) {
 
 /* Under the lock. */
 static int begin(struct vx_dirty *log, uint64_t gpa, uint64_t size, uint64_t words) {
-    _Atomic uint64_t *pages = calloc(words, sizeof *pages);
+    _Atomic uint64_t *pages = calloc(2 * words, sizeof *pages);
 
     if (!pages) {
         return -ENOMEM;
     }
     free((void *)log->pages);
     log->pages = pages;
+    log->xens = (uint64_t *)(void *)(pages + words);
     log->gpa = gpa;
     __atomic_store_n(&log->size, size, __ATOMIC_RELAXED);
     memset((void *)pages, 0xFF, words * sizeof *pages);
     return 0;
 }
 
-int vx_vm_dirty(struct vx_vm *vm, uint64_t gpa, uint64_t size, uint64_t *bitmap) {
+static int take(void *opaque, uint64_t gpa, uint64_t size, uint64_t *bitmap) {
+    struct vx_vm *vm = opaque;
     struct vx_dirty *log = &vm->dirty;
     uint64_t words = (size / VX_PAGE + 63) / 64;
     int result = 0;
@@ -49,19 +51,37 @@ int vx_vm_dirty(struct vx_vm *vm, uint64_t gpa, uint64_t size, uint64_t *bitmap)
     if (size == 0 || (gpa | size) % VX_PAGE || gpa + size < gpa) {
         return -EINVAL;
     }
-    memset(bitmap, 0, words * sizeof *bitmap);
-    if (vm->xen.lib.xendevicemodel_track_dirty_vram(vm->xen.devicemodel, (uint16_t)vm->domain,
-                                                    gpa / VX_PAGE, (uint32_t)(size / VX_PAGE),
-                                                    (unsigned long *)bitmap)) {
-        return -errno;
-    }
     pthread_mutex_lock(&log->lock);
     if (log->gpa != gpa || log->size != size) {
         result = begin(log, gpa, size, words);
     }
+    if (!result && vm->xen.lib.xendevicemodel_track_dirty_vram(
+                       vm->xen.devicemodel, (uint16_t)vm->domain, gpa / VX_PAGE,
+                       (uint32_t)(size / VX_PAGE), (unsigned long *)log->xens)) {
+        result = -errno;
+    }
     for (uint64_t i = 0; !result && i < words; i++) {
-        bitmap[i] |= atomic_exchange(&log->pages[i], 0);
+        bitmap[i] |= log->xens[i] | atomic_exchange(&log->pages[i], 0);
     }
     pthread_mutex_unlock(&log->lock);
     return result;
+}
+
+void vx_dirty_init(struct vx_vm *vm) {
+    pthread_mutex_init(&vm->dirty.lock, NULL);
+    vm->written = (struct vd_written){written, vm};
+    vm->dirty.log = (struct vd_dirty){take, vm};
+}
+
+void vx_dirty_free(struct vx_vm *vm) {
+    free((void *)vm->dirty.pages);
+    pthread_mutex_destroy(&vm->dirty.lock);
+}
+
+struct vd_dirty *vx_vm_dirty_log(struct vx_vm *vm) {
+    return &vm->dirty.log;
+}
+
+int vx_vm_dirty(struct vx_vm *vm, uint64_t gpa, uint64_t size, uint64_t *bitmap) {
+    return take(vm, gpa, size, bitmap);
 }

@@ -46,9 +46,11 @@ struct vx_entry {
 };
 
 struct vx_dirty {
+    struct vd_dirty log;
     pthread_mutex_t lock;
     uint64_t gpa, size;      /* 0: nothing is logged */
     _Atomic uint64_t *pages; /* what this process wrote */
+    uint64_t *xens;          /* what Xen saw: as large */
 };
 
 struct vx_vm {
@@ -104,7 +106,8 @@ int vx_memory_renew(struct vx_vm *vm);
 void vx_memory_forget(struct vx_vm *vm);
 
 /* dirty.c */
-void vx_dirty_written(void *opaque, uint64_t gpa, uint64_t len);
+void vx_dirty_init(struct vx_vm *vm);
+void vx_dirty_free(struct vx_vm *vm);
 
 /* lines.c */
 void vx_lines_init(struct vx_vm *vm);

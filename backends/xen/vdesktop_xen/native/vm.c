@@ -190,9 +190,8 @@ struct vx_vm *vx_prepare(char *error, size_t size) {
         return NULL;
     }
     pthread_mutex_init(&vm->server_lock, NULL);
-    pthread_mutex_init(&vm->dirty.lock, NULL);
+    vx_dirty_init(vm);
     vx_lines_init(vm);
-    vm->written = (struct vd_written){vx_dirty_written, vm};
     vm->bus = vx_bus_new();
     vm->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!vm->bus || vm->wake < 0) {
@@ -235,8 +234,7 @@ void vx_vm_free(struct vx_vm *vm) {
         close(vm->wake);
     }
     vx_lines_free(vm);
-    free((void *)vm->dirty.pages);
-    pthread_mutex_destroy(&vm->dirty.lock);
+    vx_dirty_free(vm);
     pthread_mutex_destroy(&vm->server_lock);
     vx_close(&vm->xen);
     free(vm);

@@ -51,9 +51,10 @@ uint32_t vx_vm_lines(struct vx_vm *vm, uint32_t *first);   /* the number after t
 struct vd_written *vx_vm_written(struct vx_vm *vm);
 uint64_t vx_vm_timer_hz(struct vx_vm *vm);
 
-/* Moves the log of the pages [gpa, gpa + size) to `bitmap`: a bit a page, rounded up
- * to 64. One range is logged at a time; a call for another begins its log, with all
+/* Adds the log of the pages [gpa, gpa + size) to `bitmap`: a bit a page, rounded up to
+ * 64. One range is logged at a time; a call for another begins its log, with all
  * pages. */
+struct vd_dirty *vx_vm_dirty_log(struct vx_vm *vm);
 int vx_vm_dirty(struct vx_vm *vm, uint64_t gpa, uint64_t size, uint64_t *bitmap);
 
 /* The guest's end of XenStore: a page, an event channel and a grant, made anew after
