@@ -88,13 +88,16 @@ async def _attach(
         if not ended.done():
             ended.set_result(why)
 
+    def heard(event: VmEvent) -> None:
+        loop.call_soon_threadsafe(end, event)
+
     attachment = Attachment(hypervisor, domain, devices, plugins, loop.call_soon_threadsafe)
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, end, number)
         loop.add_reader(attachment.slots.event_fd, attachment.slots.dispatch)
         loop.add_reader(attachment.host.fileno(), attachment.host.drain_log)
-        attachment.start(lambda event: loop.call_soon_threadsafe(end, event))
+        attachment.start(heard)
         click.echo(f"vdesktop: {domain} has its devices: it may run", err=True)
         why = await ended
         if stats:
