@@ -15,6 +15,7 @@ What pyxs 0.4 does not do, and what is done here about it:
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import threading
 from importlib.util import find_spec
@@ -69,6 +70,18 @@ def _told(what: str) -> Iterator[None]:
     except (PyXSError, OSError, EOFError, ValueError, AttributeError) as error:
         reason = str(error.args[-1]) if error.args else type(error).__name__
         raise BackendError(f"cannot {what} in XenStore: {reason}; is xenstored running?") from error
+
+
+@contextlib.contextmanager
+def _absent() -> Iterator[None]:
+    """Pass over a path that is not there; pyxs' exceptions carry an errno and are no OSErrors."""
+    from pyxs import PyXSError
+
+    try:
+        yield
+    except PyXSError as error:
+        if error.args[:1] != (errno.ENOENT,):
+            raise
 
 
 def _router(path: Path) -> Any:
@@ -139,20 +152,21 @@ class Store:
 
     def read(self, path: str) -> str | None:
         """Return a value, None where there is none."""
-        with _told(f"read {path}"):
-            value: bytes | None = self._client.read(path.encode(), None)
-        return None if value is None else value.decode(errors="replace")
+        with _told(f"read {path}"), _absent():
+            value: bytes = self._client.read(path.encode())
+            return value.decode(errors="replace")
+        return None
 
     def list(self, path: str) -> list[str]:
         """Return the names below a path; none where there is no such path."""
-        with _told(f"list {path}"):
+        with _told(f"list {path}"), _absent():
             return [name.decode() for name in self._client.list(path.encode()) if name]
+        return []
 
     def delete(self, path: str) -> None:
         """Remove a path and all below it, if it is there."""
-        with _told(f"remove {path}"):
-            if self._client.exists(path.encode()):
-                self._client.delete(path.encode())
+        with _told(f"remove {path}"), _absent():
+            self._client.delete(path.encode())
 
     def allow(self, path: str, *permissions: str) -> None:
         """Set who owns, reads and writes a path: ``n5``, ``r0`` and the like, the owner first."""

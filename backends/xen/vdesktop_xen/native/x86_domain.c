@@ -111,8 +111,9 @@ int vx_arch_configure(struct vx_vm *vm, char *error, size_t size) {
     if (lib->xc_cpuid_apply_policy(ctrl, domain, false, NULL, 0, true, false, false, NULL, NULL)) {
         return vx_complain(error, size, "set the domain's CPUID", errno);
     }
-    if (lib->xc_domain_set_tsc_info(ctrl, domain, TSC_NATIVE, 0, 0, 0) ||
-        lib->xc_domain_get_tsc_info(ctrl, domain, &mode, &ns, &khz, &incarnation)) {
+    /* In the default mode it tells the processor's frequency, in the native one nothing. */
+    if (lib->xc_domain_get_tsc_info(ctrl, domain, &mode, &ns, &khz, &incarnation) ||
+        lib->xc_domain_set_tsc_info(ctrl, domain, TSC_NATIVE, 0, 0, 0)) {
         return vx_complain(error, size, "set the domain's clock", errno);
     }
     vm->timer_hz = khz * 1000ull;
