@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vdesktop_core.devices.base import DeviceType
     from vdesktop_core.devices.blk.store import DiskFormat
     from vdesktop_core.devices.console.port import ConsoleBackend
+    from vdesktop_core.devices.gpu.renderer import GpuRenderer
     from vdesktop_core.devices.net.port import NetBackend
     from vdesktop_core.display.frontend import DisplayFrontend
     from vdesktop_core.hypervisor import Hypervisor
@@ -58,6 +59,10 @@ class HookSpecs:
     @_spec
     def vdesktop_displays(self) -> Sequence[DisplayFrontend]:  # type: ignore[empty-body]
         """What shows a machine's screens: ``--display NAME``."""
+
+    @_spec
+    def vdesktop_gpu_renderers(self) -> Sequence[GpuRenderer]:  # type: ignore[empty-body]
+        """What draws 3D for a gpu: ``renderer = NAME`` of its table."""
 
     @_spec
     def vdesktop_disk_formats(self) -> Sequence[DiskFormat]:  # type: ignore[empty-body]

@@ -58,6 +58,7 @@ def installed(manager: pluggy.PluginManager | None = None) -> Plugins:
             "console": by_name(hook.vdesktop_console_backends(), "console"),
             "disk": by_name(hook.vdesktop_disk_formats(), "disk format"),
             "display": by_name(hook.vdesktop_displays(), "display"),
+            "renderer": by_name(hook.vdesktop_gpu_renderers(), "renderer"),
         },
     )
 

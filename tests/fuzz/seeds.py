@@ -381,15 +381,15 @@ def rfb() -> dict[str, bytes]:
 
 
 # Operations of fuzz_gpu.c.
-GPU_KICK, GPU_POKE, GPU_LOOK, GPU_SIZE, GPU_VIEW, GPU_QUEUE_RESET, GPU_CONFIG = range(7)
+GPU_KICK, GPU_POKE, GPU_LOOK, GPU_SIZE, GPU_VIEW, GPU_QUEUE_RESET, GPU_CONFIG, GPU_FENCE = range(8)
 GPU_CONTROL, GPU_CURSOR = 0, 1
 #: Pixels a side of the seeds' pictures: as large as guest memory has room for.
 GPU_SIDE = 32
 
 
-def gpu_command(kind: int, body: bytes = b"", flags: int = 0) -> bytes:
+def gpu_command(kind: int, body: bytes = b"", flags: int = 0, context: int = 0, fence: int = 2) -> bytes:
     """Return a command: struct virtio_gpu_ctrl_hdr (§5.7.6.7), then what belongs to its type."""
-    return struct.pack("<IIQIB3x", kind, flags, 0x1234, 0, 0) + body
+    return struct.pack("<IIQIB3x", kind, flags, fence, context, 0) + body
 
 
 def gpu_commands() -> dict[str, list[bytes]]:
@@ -420,7 +420,21 @@ def gpu_commands() -> dict[str, list[bytes]]:
         "gone": [*picture, gpu_command(0x107, one), gpu_command(0x102, one)],
         "blob": blob,
         "blob-gone": [*blob, gpu_command(0x107, struct.pack("<II", 2, 0)), blob[2]],
-        "capsets": [gpu_command(0x108, bytes(8)), gpu_command(0x109, bytes(8))],
+        "capsets": [gpu_command(0x108, bytes(8)), gpu_command(0x109, struct.pack("<II", 1, 1))],
+        "3d": [
+            gpu_command(0x200, struct.pack("<II64s", 4, 1, b"seed"), context=1),
+            gpu_command(0x204, struct.pack("<12I", 1, 2, 2, 2, GPU_SIDE, GPU_SIDE, 1, 1, 0, 0, 0, 0)),
+            gpu_command(0x106, struct.pack("<II", 1, 2) + entries),
+            gpu_command(0x202, one, context=1),
+            gpu_command(0x103, rect + struct.pack("<II", 0, 1)),
+            gpu_command(
+                0x205, struct.pack("<6IQIIII", *[0] * 3, GPU_SIDE, GPU_SIDE, 1, 0, 1, 0, 0, 0), context=1
+            ),
+            gpu_command(0x207, struct.pack("<II", 8, 0) + bytes(8), flags=1, context=1, fence=1),
+            gpu_command(0x104, part + one),
+            gpu_command(0x203, one, context=1),
+            gpu_command(0x201, context=1),
+        ],
         "blank": [*picture, gpu_command(0x103, rect + bytes(8))],
     }
 
@@ -429,7 +443,9 @@ def gpu() -> dict[str, bytes]:
     """Sequences of commands with viewers that look at each, and a cursor of a resource that is none."""
     looks = bytes([GPU_KICK, GPU_CONTROL, GPU_LOOK, 0, GPU_LOOK, 1])
     others = (
-        bytes([GPU_SIZE, 1]) + struct.pack("<HH", 800, 600) + bytes([GPU_CONFIG, 1, 0, 0, 0, GPU_VIEW, 0])
+        bytes([GPU_SIZE, 1])
+        + struct.pack("<HH", 800, 600)
+        + bytes([GPU_CONFIG, 1, 0, 0, 0, GPU_VIEW, 0, GPU_FENCE])
     )
     seeds = {}
     for name, commands in gpu_commands().items():
@@ -450,7 +466,7 @@ def gpu() -> dict[str, bytes]:
 
 def gpu_words() -> list[bytes]:
     """Types of commands, and whole ones."""
-    words = [struct.pack("<I", kind) for kind in (*range(0x100, 0x10E), 0x200, 0x207, 0x300, 0x301)]
+    words = [struct.pack("<I", kind) for kind in (*range(0x100, 0x10E), *range(0x200, 0x208), 0x300, 0x301)]
     return words + [command[:64] for commands in gpu_commands().values() for command in commands]
 
 

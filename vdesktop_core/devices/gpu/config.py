@@ -24,6 +24,7 @@ class GpuConfig(DeviceConfig, forbid_unknown_fields=True, kw_only=True, frozen=T
         height: the same.
         screens: outputs, 1 to 16. All but the first are unplugged until a viewer asks for a size.
         memory: host memory that the guest's pictures may take, in MiB.
+        renderer: what draws 3D: the name of an installed renderer, ``none``, or ``auto``.
     """
 
     type: str = "gpu"
@@ -31,6 +32,7 @@ class GpuConfig(DeviceConfig, forbid_unknown_fields=True, kw_only=True, frozen=T
     height: int = 768
     screens: int = 1
     memory: int = DEFAULT_MEMORY_MIB
+    renderer: str = "auto"
 
     def __post_init__(self) -> None:
         """Check what a type cannot say."""
@@ -51,7 +53,7 @@ def _create(config: GpuConfig, context: DeviceContext) -> GpuDevice:
 
 DEVICE_TYPE = DeviceType(
     name="gpu",
-    summary="screens, 2D",
+    summary="screens, 2D; 3D by a renderer",
     virtio_id=lib.VD_GPU_ID,
     config=GpuConfig,
     create=_create,

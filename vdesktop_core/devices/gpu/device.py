@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vdesktop_core._native import ffi, lib
 from vdesktop_core.devices.base import Device, DeviceContext
+from vdesktop_core.devices.gpu.renderer import open_renderer
 from vdesktop_core.devices.gpu.scanout import GpuScreen
 from vdesktop_core.errors import DeviceError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class GpuDevice(Device):
-    """A virtio-gpu device (virtio 1.4 §5.7), 2D.
+    """A virtio-gpu device (virtio 1.4 §5.7): 2D, and 3D where there is a renderer.
 
     Raises:
         DeviceError: the host refuses.
@@ -26,6 +27,7 @@ class GpuDevice(Device):
 
     def __init__(self, config: GpuConfig, context: DeviceContext) -> None:
         super().__init__(context)
+        self._rendering = open_renderer(config.renderer, context.plugins.get("renderer", {}))
         failure = ffi.new("int *")
         self._gpu = lib.vd_gpu_new(
             ffi.cast("struct vd_host *", context.host),
@@ -39,12 +41,20 @@ class GpuDevice(Device):
                     "width": config.width,
                     "height": config.height,
                     "max_memory": config.memory << 20,
+                    "renderer": ffi.cast(
+                        "struct vd_gpu_renderer *", self._rendering.native if self._rendering else 0
+                    ),
                 },
             ),
             failure,
         )
         if self._gpu == ffi.NULL:
+            if self._rendering is not None:
+                self._rendering.close()
             raise DeviceError(f"{self.name}: cannot create the device: {os.strerror(-failure[0])}")
+        if self._rendering is not None:
+            done = int(ffi.cast("uintptr_t", ffi.addressof(lib, "vd_gpu_fence_done")))
+            self._rendering.connect(int(ffi.cast("uintptr_t", self._gpu)), done)
         self._screen = GpuScreen(self._gpu, config.screens)
         if context.framebuffer is not None:
             context.framebuffer.take(self, lib.vd_gpu_scanout(self._gpu, 0))
@@ -75,3 +85,5 @@ class GpuDevice(Device):
                 self.context.framebuffer.give_back(self)
             lib.vd_gpu_free(self._gpu)
             self._gpu = ffi.NULL
+            if self._rendering is not None:
+                self._rendering.close()

@@ -12,7 +12,8 @@ _Static_assert(GPU_DISPLAYS == VD_GPU_SCANOUTS_MAX, "a display info has 16 entri
 
 static void work(struct vd_plane *plane, uint64_t kicked, bool poked) {
     struct vd_gpu *gpu = (struct vd_gpu *)plane;
-    (void)poked;
+    if (poked)
+        gpu_fence_serve(gpu);
     /* A cursor's picture comes by the control queue first. */
     for (uint16_t queue = 0; queue < GPU_QUEUES; queue++)
         if (kicked >> queue & 1)
@@ -26,7 +27,8 @@ static void started(struct vd_plane *plane) {
 /* A reset takes everything that the driver made away (§2.4). */
 static void stopped(struct vd_plane *plane, uint64_t mask, bool all) {
     struct vd_gpu *gpu = (struct vd_gpu *)plane;
-    (void)mask;
+    if (mask >> GPU_CONTROL_QUEUE & 1)
+        gpu_fence_drop(gpu); /* their chains are no longer the device's */
     if (!all)
         return;
     gpu->cursor = (struct vd_cursor){0};
@@ -37,6 +39,7 @@ static void stopped(struct vd_plane *plane, uint64_t mask, bool all) {
         vd_scanout_set_cursor(gpu->head[i].out, &gpu->cursor);
     }
     gpu_drop_resources(gpu);
+    gpu_render_reset(gpu);
 }
 
 uint32_t gpu_get_display_info(struct gpu_request *request) {
@@ -134,12 +137,25 @@ int vd_gpu_request_size(struct vd_gpu *gpu, uint32_t index, uint32_t width, uint
     return 0;
 }
 
+static bool renderer_ok(const struct vd_gpu_renderer *renderer) {
+    if (!renderer)
+        return true;
+    for (uint32_t i = 0; i < renderer->n_capsets && i < VD_GPU_CAPSETS_MAX; i++)
+        if (renderer->capsets[i].max_size > VD_GPU_CAPSET_SIZE_MAX)
+            return false;
+    return renderer->n_capsets && renderer->n_capsets <= VD_GPU_CAPSETS_MAX;
+}
+
 static void set_up_device(struct vd_gpu *gpu) {
     struct vd_device *dev = &gpu->plane.dev;
     struct gpu_config config = {.num_scanouts = gpu->options.scanouts};
     dev->ops = &gpu_ops;
     dev->virtio_id = VD_GPU_ID;
     dev->offered = VD_PLANE_FEATURES | GPU_F_EDID | GPU_F_RESOURCE_UUID | GPU_F_RESOURCE_BLOB;
+    if (gpu->has_renderer) {
+        dev->offered |= GPU_F_VIRGL | (gpu->renderer.context_init ? GPU_F_CONTEXT_INIT : 0);
+        config.num_capsets = gpu->renderer.n_capsets;
+    }
     dev->queue_size_max[GPU_CURSOR_QUEUE] = CURSOR_QUEUE_SIZE;
     dev->config_len = sizeof config;
     memcpy(dev->config, &config, sizeof config);
@@ -151,13 +167,17 @@ struct vd_gpu *vd_gpu_new(const struct vd_host *host, struct vd_mem *mem, struct
                           const char *name, const struct vd_gpu_options *options, int *error) {
     *error = -EINVAL;
     if (!options->scanouts || options->scanouts > VD_GPU_SCANOUTS_MAX ||
-        !size_ok(options->width, options->height))
+        !size_ok(options->width, options->height) || !renderer_ok(options->renderer))
         return NULL;
     *error = -ENOMEM;
     struct vd_gpu *gpu = host->alloc(host->opaque, sizeof *gpu);
     if (!gpu)
         return NULL;
     gpu->options = *options;
+    if (options->renderer) {
+        gpu->has_renderer = true;
+        gpu->renderer = *options->renderer;
+    }
     gpu->plane.work = work;
     gpu->plane.started = started;
     gpu->plane.stopped = stopped;
@@ -191,7 +211,9 @@ void vd_gpu_free(struct vd_gpu *gpu) {
             gpu_blank(gpu, &gpu->head[i]);
             vd_scanout_free(gpu->head[i].out);
         }
+    gpu_fence_drop(gpu);
     gpu_drop_resources(gpu);
+    gpu_render_reset(gpu);
     host->free(host->opaque, gpu);
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * Inside of the gpu plane: gpu.c (the device), gpu_command.c (commands and
  * replies), gpu_resource.c (resources), gpu_backing.c (guest memory behind them),
- * gpu_scanout.c (what is shown), gpu_edid.c. All of it runs on the loop's thread,
- * but for what gpu.c says. */
+ * gpu_scanout.c (what is shown), gpu_edid.c; gpu_3d.c (what goes to a renderer),
+ * gpu_fence.c (what waits for it). All of it runs on the loop's thread, but for what
+ * gpu.c and gpu_fence.c say. */
 #ifndef VD_GPU_PRIVATE_H
 #define VD_GPU_PRIVATE_H
 
@@ -29,11 +30,12 @@ struct gpu_backing {
 struct gpu_resource {
     struct gpu_resource *next;
     uint32_t id;
-    bool blob;
-    uint32_t width, height, format; /* 2D only; VD_FORMAT_* */
+    bool blob, render;              /* neither: 2D; render: the renderer's */
+    uint32_t width, height, format; /* not of a blob; VD_FORMAT_*, 0: none that can be shown */
     struct vd_pixels *pixels;       /* 2D only */
     uint64_t size;                  /* bytes of content */
     struct gpu_backing backing;
+    struct vd_iov *iov; /* the same for the renderer */
     bool has_uuid;
     uint8_t uuid[16];
 };
@@ -49,8 +51,8 @@ struct gpu_head {
     uint32_t resource; /* id of what is shown; 0: nothing */
     struct vd_rect rect;
     struct gpu_framebuffer framebuffer; /* of a blob */
-    struct vd_pixels *shadow;           /* a blob's pixels of `rect`, as of the last flush */
-    uint32_t width, height;             /* asked for; 0: no monitor. Under gpu->sizes */
+    struct vd_pixels *shadow; /* pixels of `rect` that are not 2D's, as of the last flush */
+    uint32_t width, height;   /* asked for; 0: no monitor. Under gpu->sizes */
 };
 
 struct vd_gpu {
@@ -65,6 +67,11 @@ struct vd_gpu {
     /* How often sizes changed: ever, when the event was raised last. Under `sizes`. */
     uint64_t changes, raised;
     struct vd_gpu_counters counters; /* atomic */
+    bool has_renderer;
+    struct vd_gpu_renderer renderer;
+    uint32_t contexts[VD_GPU_CONTEXTS_MAX], n_contexts;
+    struct vd_lock fences;
+    struct gpu_fence *pending; /* under `fences` */
 };
 
 /* A command, and what to reply. */
@@ -73,6 +80,7 @@ struct gpu_request {
     const struct vd_chain *chain;
     union gpu_command command; /* our own copy */
     uint32_t reply_len;
+    void *long_reply; /* in the place of `reply`; freed */
     union gpu_reply reply;
 };
 
@@ -103,6 +111,29 @@ uint32_t gpu_transfer(struct gpu_request *request);
 uint32_t gpu_assign_uuid(struct gpu_request *request);
 /* Whether rect is inside of width x height and not empty. */
 bool gpu_rect_inside(const struct gpu_rect *rect, uint32_t width, uint32_t height);
+
+/* A new resource: 0 and *made, or an error. */
+uint32_t gpu_create(struct vd_gpu *gpu, uint32_t id, struct gpu_resource **made);
+void gpu_destroy(struct vd_gpu *gpu, struct gpu_resource *resource);
+
+/* gpu_3d.c */
+uint32_t gpu_get_capset_info(struct gpu_request *request);
+uint32_t gpu_get_capset(struct gpu_request *request);
+uint32_t gpu_ctx_create(struct gpu_request *request);
+uint32_t gpu_ctx_destroy(struct gpu_request *request);
+uint32_t gpu_ctx_attach(struct gpu_request *request); /* and detach */
+uint32_t gpu_create_3d(struct gpu_request *request);
+uint32_t gpu_transfer_3d(struct gpu_request *request); /* both ways */
+uint32_t gpu_submit(struct gpu_request *request);
+/* The resource's backing is there, or about to go. An error, or 0. */
+uint32_t gpu_render_backing(struct vd_gpu *gpu, struct gpu_resource *resource);
+void gpu_render_no_backing(struct vd_gpu *gpu, struct gpu_resource *resource);
+void gpu_render_reset(struct vd_gpu *gpu);
+
+/* gpu_fence.c. Whether the answered chain waits for the renderer; if not, it is to be pushed. */
+bool gpu_fence_waits(const struct gpu_request *request, uint32_t written);
+void gpu_fence_serve(struct vd_gpu *gpu); /* pushes what waits no longer */
+void gpu_fence_drop(struct vd_gpu *gpu);
 
 /* gpu_backing.c. Reads `entries` entries that follow the first `skip` bytes of the chain. 0, or
  * an error of enum gpu_type. */

@@ -36,6 +36,16 @@ static const struct handler handlers[] = {
     CONTROL(GPU_RESOURCE_ASSIGN_UUID, resource, gpu_assign_uuid, GPU_F_RESOURCE_UUID),
     CONTROL(GPU_RESOURCE_CREATE_BLOB, create_blob, gpu_create_blob, GPU_F_RESOURCE_BLOB),
     CONTROL(GPU_SET_SCANOUT_BLOB, set_scanout_blob, gpu_set_scanout_blob, GPU_F_RESOURCE_BLOB),
+    CONTROL(GPU_GET_CAPSET_INFO, get_capset, gpu_get_capset_info, GPU_F_VIRGL),
+    CONTROL(GPU_GET_CAPSET, get_capset, gpu_get_capset, GPU_F_VIRGL),
+    CONTROL(GPU_CTX_CREATE, ctx_create, gpu_ctx_create, GPU_F_VIRGL),
+    CONTROL(GPU_CTX_DESTROY, header, gpu_ctx_destroy, GPU_F_VIRGL),
+    CONTROL(GPU_CTX_ATTACH_RESOURCE, resource, gpu_ctx_attach, GPU_F_VIRGL),
+    CONTROL(GPU_CTX_DETACH_RESOURCE, resource, gpu_ctx_attach, GPU_F_VIRGL),
+    CONTROL(GPU_RESOURCE_CREATE_3D, create_3d, gpu_create_3d, GPU_F_VIRGL),
+    CONTROL(GPU_TRANSFER_TO_HOST_3D, transfer_3d, gpu_transfer_3d, GPU_F_VIRGL),
+    CONTROL(GPU_TRANSFER_FROM_HOST_3D, transfer_3d, gpu_transfer_3d, GPU_F_VIRGL),
+    CONTROL(GPU_SUBMIT_3D, submit, gpu_submit, GPU_F_VIRGL),
     CURSOR(GPU_UPDATE_CURSOR, gpu_cursor),
     CURSOR(GPU_MOVE_CURSOR, gpu_cursor),
 };
@@ -78,7 +88,8 @@ static uint32_t answer(const struct gpu_request *request, uint32_t type) {
         len = 0;
     }
     vd_chain_write(request->chain, 0, &header, sizeof header);
-    vd_chain_write(request->chain, sizeof header, &request->reply, len);
+    vd_chain_write(request->chain, sizeof header,
+                   request->long_reply ? request->long_reply : &request->reply, len);
     return (uint32_t)sizeof header + len;
 }
 
@@ -102,7 +113,11 @@ static bool serve_one(struct vd_gpu *gpu, uint16_t queue) {
         if (type >= GPU_ERR_UNSPEC)
             vd_count(&gpu->counters.errors);
     }
-    vd_plane_push(plane, queue, can_answer ? answer(&request, type) : 0);
+    uint32_t written = can_answer ? answer(&request, type) : 0;
+    if (request.long_reply)
+        plane->dev.host->free(plane->dev.host->opaque, request.long_reply);
+    if (type >= GPU_ERR_UNSPEC || queue != GPU_CONTROL_QUEUE || !gpu_fence_waits(&request, written))
+        vd_plane_push(plane, queue, written);
     return true;
 }
 

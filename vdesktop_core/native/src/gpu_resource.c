@@ -51,8 +51,7 @@ bool gpu_rect_inside(const struct gpu_rect *rect, uint32_t width, uint32_t heigh
            (uint64_t)rect->y + rect->height <= height;
 }
 
-/* 0 and *made, or an error. The id is free and not 0. */
-static uint32_t create(struct vd_gpu *gpu, uint32_t id, struct gpu_resource **made) {
+uint32_t gpu_create(struct vd_gpu *gpu, uint32_t id, struct gpu_resource **made) {
     const struct vd_host *host = gpu->plane.dev.host;
     if (!id || gpu_find(gpu, id))
         return GPU_ERR_INVALID_RESOURCE_ID;
@@ -69,13 +68,17 @@ static uint32_t create(struct vd_gpu *gpu, uint32_t id, struct gpu_resource **ma
     return 0;
 }
 
-static void destroy(struct vd_gpu *gpu, struct gpu_resource *resource) {
+void gpu_destroy(struct vd_gpu *gpu, struct gpu_resource *resource) {
     const struct vd_host *host = gpu->plane.dev.host;
     struct gpu_resource **link = &gpu->bucket[resource->id % GPU_BUCKETS];
     while (*link != resource)
         link = &(*link)->next;
     *link = resource->next;
     gpu->n_resources--;
+    if (resource->render) {
+        gpu_render_no_backing(gpu, resource);
+        gpu->renderer.resource_destroy(gpu->renderer.opaque, resource->id);
+    }
     gpu_backing_detach(gpu, &resource->backing);
     if (resource->pixels) {
         vd_pixels_unref(resource->pixels);
@@ -88,7 +91,7 @@ static void destroy(struct vd_gpu *gpu, struct gpu_resource *resource) {
 void gpu_drop_resources(struct vd_gpu *gpu) {
     for (uint32_t i = 0; i < GPU_BUCKETS; i++)
         while (gpu->bucket[i])
-            destroy(gpu, gpu->bucket[i]);
+            gpu_destroy(gpu, gpu->bucket[i]);
 }
 
 /* Memory of the host's for a resource that has its size. */
@@ -113,7 +116,7 @@ uint32_t gpu_create_2d(struct gpu_request *request) {
     if (!format || !command->width || !command->height || command->width > GPU_SIDE_MAX ||
         command->height > GPU_SIDE_MAX)
         return GPU_ERR_INVALID_PARAMETER;
-    uint32_t error = create(gpu, command->resource, &resource);
+    uint32_t error = gpu_create(gpu, command->resource, &resource);
     if (error)
         return error;
     resource->width = command->width;
@@ -121,7 +124,7 @@ uint32_t gpu_create_2d(struct gpu_request *request) {
     resource->format = format;
     resource->size = (uint64_t)command->width * command->height * GPU_BYTES_PER_PIXEL;
     if (!give_pixels(gpu, resource)) {
-        destroy(gpu, resource);
+        gpu_destroy(gpu, resource);
         return GPU_ERR_OUT_OF_MEMORY;
     }
     return GPU_OK_NODATA;
@@ -134,7 +137,7 @@ uint32_t gpu_create_blob(struct gpu_request *request) {
     /* Memory of the host's is for 3D. */
     if (command->memory != GPU_BLOB_MEM_GUEST || !command->size)
         return GPU_ERR_INVALID_PARAMETER;
-    uint32_t error = create(gpu, command->resource, &resource);
+    uint32_t error = gpu_create(gpu, command->resource, &resource);
     if (error)
         return error;
     resource->blob = true;
@@ -145,7 +148,7 @@ uint32_t gpu_create_blob(struct gpu_request *request) {
     if (!error && command->entries && resource->backing.size < resource->size)
         error = GPU_ERR_INVALID_PARAMETER;
     if (error)
-        destroy(gpu, resource);
+        gpu_destroy(gpu, resource);
     return error ? error : GPU_OK_NODATA;
 }
 
@@ -154,7 +157,7 @@ uint32_t gpu_unref(struct gpu_request *request) {
     if (!resource)
         return GPU_ERR_INVALID_RESOURCE_ID;
     gpu_hide_resource(request->gpu, resource->id);
-    destroy(request->gpu, resource);
+    gpu_destroy(request->gpu, resource);
     return GPU_OK_NODATA;
 }
 
@@ -167,6 +170,8 @@ uint32_t gpu_attach(struct gpu_request *request) {
         return GPU_ERR_UNSPEC;
     uint32_t error = gpu_backing_attach(request->gpu, &resource->backing, request->chain,
                                         sizeof *command, command->entries);
+    if (!error && resource->render)
+        error = gpu_render_backing(request->gpu, resource);
     return error ? error : GPU_OK_NODATA;
 }
 
@@ -176,6 +181,8 @@ uint32_t gpu_detach(struct gpu_request *request) {
         return GPU_ERR_INVALID_RESOURCE_ID;
     if (!resource->backing.pieces)
         return GPU_ERR_UNSPEC;
+    if (resource->render)
+        gpu_render_no_backing(request->gpu, resource);
     gpu_backing_detach(request->gpu, &resource->backing);
     return GPU_OK_NODATA;
 }
@@ -185,6 +192,8 @@ uint32_t gpu_transfer(struct gpu_request *request) {
     struct gpu_resource *resource = gpu_find(request->gpu, command->resource);
     if (!resource)
         return GPU_ERR_INVALID_RESOURCE_ID;
+    if (resource->render)
+        return GPU_ERR_UNSPEC; /* has transfers of its own */
     if (resource->blob)
         return GPU_OK_NODATA; /* is guest memory: there is nothing to transfer to */
     if (!gpu_rect_inside(&command->rect, resource->width, resource->height))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * What the scanouts show. A 2D resource is shown where it lies; a blob is guest
  * memory in pieces, so a flush copies what it names to one piece that viewers can
- * map. Either way a pixel is copied once on its way from the guest. */
+ * map. Either way a pixel is copied once on its way from the guest. What a renderer
+ * drew is read back by the same flush. */
 #include <string.h>
 
 #include "gpu.h"
@@ -39,47 +40,20 @@ static bool same_rect(const struct vd_rect *a, const struct vd_rect *b) {
     return a->x == b->x && a->y == b->y && a->width == b->width && a->height == b->height;
 }
 
-uint32_t gpu_set_scanout(struct gpu_request *request) {
-    const struct gpu_set_scanout *command = &request->command.set_scanout;
-    struct vd_gpu *gpu = request->gpu;
-    if (command->scanout >= gpu->options.scanouts)
-        return GPU_ERR_INVALID_SCANOUT_ID;
-    struct gpu_head *head = &gpu->head[command->scanout];
-    if (!command->resource) {
-        gpu_blank(gpu, head);
-        return GPU_OK_NODATA;
-    }
-    const struct gpu_resource *resource = gpu_find(gpu, command->resource);
-    if (!resource || resource->blob)
-        return GPU_ERR_INVALID_RESOURCE_ID;
-    if (!gpu_rect_inside(&command->rect, resource->width, resource->height))
-        return GPU_ERR_INVALID_PARAMETER;
-    struct vd_rect rect = to_rect(&command->rect);
-    if (head->resource == resource->id && same_rect(&head->rect, &rect))
-        return GPU_OK_NODATA;
-    uint32_t stride = resource->width * GPU_BYTES_PER_PIXEL;
-    struct vd_surface surface = {
-        .pixels = resource->pixels,
-        .offset = (uint64_t)rect.y * stride + (uint64_t)rect.x * GPU_BYTES_PER_PIXEL,
-        .width = rect.width,
-        .height = rect.height,
-        .stride = stride,
-        .format = resource->format,
-    };
-    vd_scanout_show(head->out, &surface);
-    drop_shadow(gpu, head);
-    head->resource = resource->id;
-    head->rect = rect;
-    return GPU_OK_NODATA;
-}
-
-/* Copies `part` of what a head shows of a blob: inside of head->rect, relative to it. */
+/* Copies `part` of what a head shows by its shadow: inside of head->rect, relative to it. */
 static void refresh(struct vd_gpu *gpu, const struct gpu_head *head,
                     const struct gpu_resource *resource, const struct vd_rect *part) {
     const struct gpu_framebuffer *framebuffer = &head->framebuffer;
     uint64_t to_stride = (uint64_t)head->rect.width * GPU_BYTES_PER_PIXEL;
     uint64_t x = (uint64_t)head->rect.x + part->x, y = (uint64_t)head->rect.y + part->y;
     uint8_t *pixels = vd_pixels_base(head->shadow);
+    if (resource->render) {
+        struct vd_rect of = {(uint32_t)x, (uint32_t)y, part->width, part->height};
+        gpu->renderer.read(gpu->renderer.opaque, resource->id, &of,
+                           pixels + part->y * to_stride + (uint64_t)part->x * GPU_BYTES_PER_PIXEL,
+                           (uint32_t)to_stride);
+        return;
+    }
     struct gpu_rows rows = {
         .from = framebuffer->offset + y * framebuffer->stride + x * GPU_BYTES_PER_PIXEL,
         .from_stride = framebuffer->stride,
@@ -106,6 +80,61 @@ static bool make_shadow(struct vd_gpu *gpu, struct gpu_head *head, const struct 
     if (!head->shadow)
         gpu_release(gpu, size);
     return head->shadow;
+}
+
+static uint32_t show_shadow(struct vd_gpu *gpu, struct gpu_head *head,
+                            const struct gpu_resource *resource, const struct vd_rect *rect,
+                            uint32_t format) {
+    if (!make_shadow(gpu, head, rect))
+        return GPU_ERR_OUT_OF_MEMORY;
+    head->resource = resource->id;
+    head->rect = *rect;
+    refresh(gpu, head, resource, &(struct vd_rect){0, 0, rect->width, rect->height});
+    struct vd_surface surface = {
+        .pixels = head->shadow,
+        .width = rect->width,
+        .height = rect->height,
+        .stride = rect->width * GPU_BYTES_PER_PIXEL,
+        .format = format,
+    };
+    vd_scanout_show(head->out, &surface);
+    return GPU_OK_NODATA;
+}
+
+uint32_t gpu_set_scanout(struct gpu_request *request) {
+    const struct gpu_set_scanout *command = &request->command.set_scanout;
+    struct vd_gpu *gpu = request->gpu;
+    if (command->scanout >= gpu->options.scanouts)
+        return GPU_ERR_INVALID_SCANOUT_ID;
+    struct gpu_head *head = &gpu->head[command->scanout];
+    if (!command->resource) {
+        gpu_blank(gpu, head);
+        return GPU_OK_NODATA;
+    }
+    const struct gpu_resource *resource = gpu_find(gpu, command->resource);
+    if (!resource || resource->blob)
+        return GPU_ERR_INVALID_RESOURCE_ID;
+    if (!resource->format || !gpu_rect_inside(&command->rect, resource->width, resource->height))
+        return GPU_ERR_INVALID_PARAMETER;
+    struct vd_rect rect = to_rect(&command->rect);
+    if (resource->render)
+        return show_shadow(gpu, head, resource, &rect, resource->format);
+    if (head->resource == resource->id && same_rect(&head->rect, &rect))
+        return GPU_OK_NODATA;
+    uint32_t stride = resource->width * GPU_BYTES_PER_PIXEL;
+    struct vd_surface surface = {
+        .pixels = resource->pixels,
+        .offset = (uint64_t)rect.y * stride + (uint64_t)rect.x * GPU_BYTES_PER_PIXEL,
+        .width = rect.width,
+        .height = rect.height,
+        .stride = stride,
+        .format = resource->format,
+    };
+    vd_scanout_show(head->out, &surface);
+    drop_shadow(gpu, head);
+    head->resource = resource->id;
+    head->rect = rect;
+    return GPU_OK_NODATA;
 }
 
 /* Whether the framebuffer that a command describes is sound and inside of the blob. */
@@ -144,21 +173,8 @@ uint32_t gpu_set_scanout_blob(struct gpu_request *request) {
         !gpu_rect_inside(&command->rect, framebuffer.width, framebuffer.height))
         return GPU_ERR_INVALID_PARAMETER;
     struct vd_rect rect = to_rect(&command->rect);
-    if (!make_shadow(gpu, head, &rect))
-        return GPU_ERR_OUT_OF_MEMORY;
-    head->resource = resource->id;
-    head->rect = rect;
     head->framebuffer = framebuffer;
-    refresh(gpu, head, resource, &(struct vd_rect){0, 0, rect.width, rect.height});
-    struct vd_surface surface = {
-        .pixels = head->shadow,
-        .width = rect.width,
-        .height = rect.height,
-        .stride = rect.width * GPU_BYTES_PER_PIXEL,
-        .format = framebuffer.format,
-    };
-    vd_scanout_show(head->out, &surface);
-    return GPU_OK_NODATA;
+    return show_shadow(gpu, head, resource, &rect, framebuffer.format);
 }
 
 /* Makes *rect relative to the head's; false: they do not meet. */
@@ -192,7 +208,7 @@ uint32_t gpu_flush(struct gpu_request *request) {
         struct vd_rect part;
         if (head->resource != resource->id || !meet(head, &command->rect, &part))
             continue;
-        if (resource->blob)
+        if (resource->blob || resource->render)
             refresh(gpu, head, resource, &part);
         vd_scanout_damage(head->out, &part);
     }
@@ -208,6 +224,12 @@ static bool read_cursor(struct vd_gpu *gpu, const struct gpu_resource *resource)
                                 &(struct gpu_rows){.to = (uint8_t *)gpu->cursor.pixels,
                                                    .bytes = (uint32_t)size,
                                                    .rows = 1});
+    if (resource->render)
+        return resource->width == VD_CURSOR_SIZE && resource->height == VD_CURSOR_SIZE &&
+               resource->format == VD_FORMAT_ARGB8888 &&
+               !gpu->renderer.read(gpu->renderer.opaque, resource->id,
+                                   &(struct vd_rect){0, 0, VD_CURSOR_SIZE, VD_CURSOR_SIZE},
+                                   gpu->cursor.pixels, VD_CURSOR_SIZE * GPU_BYTES_PER_PIXEL);
     if (resource->width != VD_CURSOR_SIZE || resource->height != VD_CURSOR_SIZE ||
         resource->format != VD_FORMAT_ARGB8888)
         return false;

@@ -6,13 +6,17 @@
 
 #include <stdint.h>
 
+#include "vdesktop/gpu_renderer.h"
+
 /* §5.7.2 */
 enum { GPU_CONTROL_QUEUE = 0, GPU_CURSOR_QUEUE = 1, GPU_QUEUES = 2 };
 
 /* §5.7.3, feature bits */
+#define GPU_F_VIRGL         (UINT64_C(1) << 0)
 #define GPU_F_EDID          (UINT64_C(1) << 1)
 #define GPU_F_RESOURCE_UUID (UINT64_C(1) << 2)
 #define GPU_F_RESOURCE_BLOB (UINT64_C(1) << 3)
+#define GPU_F_CONTEXT_INIT  (UINT64_C(1) << 4)
 
 /* §5.7.4 */
 #define GPU_EVENT_DISPLAY 1u
@@ -36,6 +40,14 @@ enum gpu_type {
     GPU_RESOURCE_ASSIGN_UUID,
     GPU_RESOURCE_CREATE_BLOB,
     GPU_SET_SCANOUT_BLOB,
+    GPU_CTX_CREATE = 0x0200,
+    GPU_CTX_DESTROY,
+    GPU_CTX_ATTACH_RESOURCE,
+    GPU_CTX_DETACH_RESOURCE,
+    GPU_RESOURCE_CREATE_3D,
+    GPU_TRANSFER_TO_HOST_3D,
+    GPU_TRANSFER_FROM_HOST_3D,
+    GPU_SUBMIT_3D,
     GPU_UPDATE_CURSOR = 0x0300,
     GPU_MOVE_CURSOR,
     GPU_OK_NODATA = 0x1100,
@@ -138,6 +150,37 @@ struct gpu_cursor {
     uint32_t resource, hot_x, hot_y, padding2;
 };
 
+/* GET_CAPSET_INFO: index; GET_CAPSET: id, version */
+struct gpu_get_capset {
+    struct gpu_header header;
+    uint32_t which, version;
+};
+
+#define GPU_CONTEXT_CAPSET_MASK 0xffu
+#define GPU_DEBUG_NAME          64
+struct gpu_ctx_create {
+    struct gpu_header header;
+    uint32_t name_len, context_init;
+    char name[GPU_DEBUG_NAME];
+};
+
+struct gpu_create_3d {
+    struct gpu_header header;
+    struct vd_gpu_resource_3d resource; /* resource, target, format, bind … flags */
+    uint32_t padding;
+};
+
+struct gpu_transfer_3d {
+    struct gpu_header header;
+    struct vd_gpu_transfer_3d transfer;
+};
+
+/* Followed by `size` bytes. */
+struct gpu_submit {
+    struct gpu_header header;
+    uint32_t size, padding;
+};
+
 #define GPU_DISPLAYS 16
 #define GPU_EDID_MAX 1024
 
@@ -158,6 +201,15 @@ union gpu_command {
     struct gpu_create_blob create_blob;
     struct gpu_set_scanout_blob set_scanout_blob;
     struct gpu_cursor cursor;
+    struct gpu_get_capset get_capset;
+    struct gpu_ctx_create ctx_create;
+    struct gpu_create_3d create_3d;
+    struct gpu_transfer_3d transfer_3d;
+    struct gpu_submit submit;
+};
+
+struct gpu_capset_info {
+    uint32_t id, max_version, max_size, padding;
 };
 
 /* What follows the header of a reply. */
@@ -165,6 +217,7 @@ union gpu_reply {
     struct gpu_display display[GPU_DISPLAYS];
     struct gpu_edid_reply edid;
     uint8_t uuid[16];
+    struct gpu_capset_info capset_info;
 };
 
 #endif

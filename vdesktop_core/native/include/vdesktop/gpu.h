@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * virtio-gpu, 2D (virtio 1.4 §5.7): resources, scanouts, hardware cursors. */
+ * virtio-gpu (virtio 1.4 §5.7): resources, scanouts, hardware cursors; and 3D
+ * where there is a renderer. */
 #ifndef VDESKTOP_GPU_H
 #define VDESKTOP_GPU_H
 
 #include "vdesktop/device.h"
 #include "vdesktop/display.h"
+#include "vdesktop/gpu_renderer.h"
 #include "vdesktop/loop.h"
 
 #define VD_GPU_ID           16
@@ -23,6 +25,7 @@ struct vd_gpu_options {
     uint32_t scanouts;      /* 1 .. VD_GPU_SCANOUTS_MAX; only the first is connected at first */
     uint32_t width, height; /* of the first, VD_GPU_SIZE_MIN .. VD_GPU_SIZE_MAX */
     uint64_t max_memory;    /* bytes of the host's memory that the guest may take, in all */
+    const struct vd_gpu_renderer *renderer; /* copied; NULL: 2D only */
 };
 
 struct vd_gpu_counters {
@@ -44,6 +47,8 @@ struct vd_scanout *vd_gpu_scanout(struct vd_gpu *gpu, uint32_t index); /* NULL: 
 /* Asks the guest to drive a scanout at this size; 0 x 0 unplugs the monitor. 0 or -EINVAL. Any
  * thread. */
 int vd_gpu_request_size(struct vd_gpu *gpu, uint32_t index, uint32_t width, uint32_t height);
+/* What vd_gpu_renderer.fence said was pending is done. Any thread. */
+void vd_gpu_fence_done(struct vd_gpu *gpu, uint32_t context, uint8_t ring, uint64_t fence);
 void vd_gpu_counters(const struct vd_gpu *gpu, struct vd_gpu_counters *counters);
 
 #endif
