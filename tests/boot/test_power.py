@@ -38,8 +38,12 @@ class Powered:
     def plug_disk(self, disk: Path, size: int = 8 * MEBIBYTE) -> int:
         disk.write_bytes(bytes(size))
         slot = self.control.plug(f"disk:{disk}")
-        self.guest.until("[ -b /dev/vda ]")
+        self.appears("[ -b /dev/vda ]")
         return slot
+
+    def appears(self, condition: str) -> None:
+        """Wait for a device; its driver's module is loaded as udev does it in a larger guest."""
+        self.guest.until(f"/etc/vdesktop/drivers && {condition}")
 
     def complaints(self) -> str:
         return self.guest.run(COMPLAINTS, check=False)
@@ -99,7 +103,7 @@ def test_power_disk_is_plugged_written_and_unplugged(powered: Powered, tmp_path:
 def test_power_card_is_plugged_used_and_unplugged(powered: Powered) -> None:
     guest = powered.guest
     slot = powered.control.plug("net:user")
-    guest.until("[ -e /sys/class/net/eth0 ]")
+    powered.appears("[ -e /sys/class/net/eth0 ]")
     guest.run("ip link set eth0 up && udhcpc -i eth0 -n -q -s /etc/vdesktop/dhcp >/dev/null 2>&1")
     guest.network()
     guest.run("ping -c 1 10.0.2.2 >/dev/null")
@@ -144,7 +148,7 @@ def test_power_driver_is_unloaded_and_loaded_again(powered: Powered, tmp_path: P
     disk.write_bytes(bytes(MEBIBYTE))
     slot = control.plug(f"disk:{disk}")
     guest.run("modprobe virtio_power")
-    guest.until("[ -b /dev/vda ]")
+    powered.appears("[ -b /dev/vda ]")
     assert control.status()["ways"]["cpus"] == "virtio-power"
     control("unplug", str(slot), "--timeout", str(PATIENCE))
     guest.until("[ ! -e /dev/vda ]")

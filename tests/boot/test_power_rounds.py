@@ -27,6 +27,7 @@ def test_power_a_hundred_rounds_of_plug_and_unplug_under_load_lose_nothing(
     before = (0, 0, 0)
     with running(arch_image, tmp_path) as guest:
         control = Control(guest)
+        guest.run("modprobe virtio_blk")
         guest.run(
             "load() { while dd if=/dev/vda of=/dev/null bs=4k iflag=direct 2>/dev/null; do :; done; }; "
             f"fill() {{ yes $1 | head -c {DISK_BYTES} | "
