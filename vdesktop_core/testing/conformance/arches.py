@@ -44,6 +44,14 @@ class GuestArch(Protocol):
         """Start a CPU on a list; one CPU is started at a time."""
         ...
 
+    def was_started(self, result: int) -> bool:
+        """Tell by the result of :meth:`start_cpu`'s last record; False: it still ran."""
+        ...
+
+    def stop_cpu(self, platform: Platform) -> list[Record]:
+        """Stop the CPU that executes it; then it can be started again."""
+        ...
+
     def interrupts_on(self, platform: Platform) -> list[Record]:
         """Let the boot CPU take interrupts: all lines are still masked."""
         ...
@@ -125,6 +133,12 @@ class X86:
             write(low, startup, 4),
         ]
 
+    def was_started(self, result: int) -> bool:
+        return True  # INIT stops whatever it does
+
+    def stop_cpu(self, platform: Platform) -> list[Record]:
+        return []  # the list's end sleeps
+
     def interrupts_on(self, platform: Platform) -> list[Record]:
         return [write(_region(platform, "lapic") + 0xF0, 0x1FF, 4)]
 
@@ -153,7 +167,7 @@ class Aarch64:
 
     arch = Arch.AARCH64
     _RAM = memory_map(Arch.AARCH64).ram[0].base
-    _OFF, _RESET, _CPU_ON = 0x8400_0008, 0x8400_0009, 0xC400_0003
+    _OFF, _RESET, _CPU_OFF, _CPU_ON = 0x8400_0008, 0x8400_0009, 0x8400_0002, 0xC400_0003
     _SPI = 32
 
     def prepare(self, put: Put) -> None:
@@ -173,6 +187,12 @@ class Aarch64:
 
     def start_cpu(self, platform: Platform, index: int, records: int) -> list[Record]:
         return self._call(platform, self._CPU_ON, platform.cpu_ids[index], self._RAM + CODE, records)
+
+    def was_started(self, result: int) -> bool:
+        return result == 0
+
+    def stop_cpu(self, platform: Platform) -> list[Record]:
+        return self._call(platform, self._CPU_OFF)
 
     def _is_v3(self, platform: Platform) -> bool:
         return platform.interrupt_controller.kind == "gicv3"
@@ -230,6 +250,12 @@ class Riscv64:
 
     def start_cpu(self, platform: Platform, index: int, records: int) -> list[Record]:
         return [Record(Kind.CALL, a=self._HSM, c=platform.cpu_ids[index], d=self._RAM + CODE, e=records)]
+
+    def was_started(self, result: int) -> bool:
+        return result == 0
+
+    def stop_cpu(self, platform: Platform) -> list[Record]:
+        return [Record(Kind.CALL, a=self._HSM, b=1)]
 
     def interrupts_on(self, platform: Platform) -> list[Record]:
         return [write(_region(platform, "plic") + 0x20_0000, 0, 4)]
