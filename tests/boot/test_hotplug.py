@@ -172,3 +172,23 @@ def test_rounds_of_plug_and_unplug_with_io_leak_nothing_and_lose_nothing(
         assert settled(person.control.process, before[:2]) == before[:2]
         assert after[2] <= before[2] + 4096, f"{before} KiB before, {after} KiB after"
         assert guest.run(r"dmesg | grep -E 'BUG:|Oops|WARNING: CPU|hung'", check=False) == ""
+
+
+def test_cpus_that_the_kernel_did_not_start_come_up_and_go_down_by_hand(
+    arch_image: Image, tmp_path: Path
+) -> None:
+    with running(arch_image, tmp_path, "--no-power", "--cpus", "1", "--max-cpus", "4") as guest:
+        assert guest.run("cat /sys/devices/system/cpu/present") == "0-3"
+        assert guest.run("nproc") == "1"
+        for turn in range(3):
+            for cpu in (1, 2, 3):
+                guest.run(f"echo 1 >/sys/devices/system/cpu/cpu{cpu}/online")
+            assert guest.run("nproc") == "4"
+            assert guest.run("for c in 1 2 4 8; do taskset $c sh -c 'echo -n 1'; done") == "1111", turn
+            for cpu in (3, 2, 1):
+                guest.run(f"echo 0 >/sys/devices/system/cpu/cpu{cpu}/online")
+            assert guest.run("nproc") == "1"
+        status, line = Control(guest).refused("cpus", "2")
+        assert status == 1
+        assert "nothing in its guest hears of this" in line
+        assert guest.power_off() == 0
