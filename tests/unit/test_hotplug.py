@@ -97,6 +97,14 @@ class PowerGuest(Driver):
         reply = await asyncio.to_thread(self.mock.request, 0, [request], [256])
         assert wire.REPLY_HEADER.unpack(reply)["status"] == wire.Status.OK
 
+    def tell(self, kind: wire.RequestType) -> None:
+        """Make a request whose answer may not come: the machine ends."""
+        data = wire.REQUEST_HEADER.pack(type=kind, size=wire.REQUEST_HEADER.size)
+        request, reply = (Buffer(self.mock.arena.allocate(64), size) for size in (len(data), 64))
+        self.mock.arena.memory.write(request.gpa, data)
+        self.mock.queues[0].add([request, Buffer(reply.gpa, reply.length, write=True)])
+        self.mock.kick(0)
+
     async def answer(
         self, event: dict[str, int], verdict: wire.Verdict, reason: wire.Reason = wire.Reason.UNSPECIFIED
     ) -> None:
@@ -570,7 +578,7 @@ async def test_guest_ends_and_resets_the_machine_through_virtio_power(tmp_path: 
         await started(machine)
         guest = await PowerGuest.of(machine)
         machine.vm.log.clear()
-        await guest.ask(wire.RequestType.RESET)
+        guest.tell(wire.RequestType.RESET)
         await until(lambda: "start" in machine.vm.log)
         assert machine.state is State.RUNNING
         guest = await PowerGuest.of(machine)
@@ -578,7 +586,7 @@ async def test_guest_ends_and_resets_the_machine_through_virtio_power(tmp_path: 
         event = await guest.event()
         assert (event["kind"], event["state"]) == (wire.EventKind.MACHINE, wire.Action.SHUTDOWN)
         await guest.answer(event, wire.Verdict.ACCEPTED)
-        await guest.ask(wire.RequestType.SHUTDOWN)
+        guest.tell(wire.RequestType.SHUTDOWN)
         assert (await ending).outcome is Outcome.SHUTDOWN
 
 
