@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Short names for what scripts/ does. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build test test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-sanitizers rig-kvm fuzz lint format bench guest run docs news clean
+.PHONY: help build test test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-sanitizers rig-kvm rig-xen fuzz lint format bench guest run docs news clean
 ARCH ?= $(shell uname -m)
 SUITE ?= trixie
 FLAVOUR ?= minimal
@@ -13,13 +13,16 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## a virtual environment with the project and its developer tools
-	@bash -c '. scripts/lib.sh; need "$${build_packages[@]}"; install_project tcg,web,dev'
+	@bash -c '. scripts/lib.sh; need "$${build_packages[@]}"; install_project tcg,web,xen,dev'
 
 test: ## everything CI runs
 	@scripts/test
 
 test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-sanitizers: ## one layer
 	@scripts/test $(@:test-%=%)
+
+rig-xen: ## the xen backend on a real Xen, in a rig of QEMU's emulated SVM
+	@scripts/test rig-xen
 
 rig-kvm: ## the kvm backend on a real KVM, in a rig of QEMU's emulated SVM
 	@scripts/test rigs
