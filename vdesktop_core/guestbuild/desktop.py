@@ -34,6 +34,8 @@ _LEFT_OUT = (
     *(f"/usr/share/{folder}/*" for folder in ("doc", "man", "locale", "info", "lintian", "bug")),
     "/usr/lib/udev/hwdb.d/*",
 )
+#: What make-disk announces.
+_DISK_STEPS = 4
 _CONFIGURING = re.compile(r"^(Unpacking|Setting up) ")
 
 
@@ -124,7 +126,14 @@ class DesktopDisk:
                 scratch / "modules",
                 scratch / "disk.img",
             ]
-            self._run("disk", [*command, str(recipe.disk_bytes)], lambda _: None)
+            done = 0
+
+            def making(line: str) -> None:
+                nonlocal done
+                done += line.startswith("I: ")
+                progress.advance(min(1.0, done / _DISK_STEPS))
+
+            self._run("disk", [*command, str(recipe.disk_bytes)], making)
         return scratch / "disk.img"
 
     def _mmdebstrap(self, recipe: DebianRoot, packages: list[Package], output: Path) -> list[str | Path]:
