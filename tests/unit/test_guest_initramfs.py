@@ -111,6 +111,10 @@ def test_modules_dep_loaded_from_the_last_has_no_module_before_what_it_needs() -
     assert modules_dep(modules).splitlines()[-1] == "gpu.ko: shmem.ko kms.ko drm.ko"
 
 
+def test_present_are_the_modules_a_kernel_has(tree: Path) -> None:
+    assert ModuleTree(tree).present(("no_such", "virtio-net", "virtio_net")) == ("virtio-net", "virtio_net")
+
+
 @pytest.mark.parametrize(
     ("name", "message"), [("absent", "no module absent"), ("lost", "nowhere, which lost needs")]
 )

@@ -150,8 +150,8 @@ def _disk(
 
     maker = DesktopDisk(spec.arch, cache, apt, keyring)
     archive = maker.root(flavour.root, progress)
-    names = (*flavour.modules, *flavour.root.modules, *power_driver.names(tree.folder))
-    modules = tree.resolve(names)
+    there = tree.present(flavour.root.modules)
+    modules = tree.resolve((*flavour.modules, *there, *power_driver.names(tree.folder)))
     return maker.disk(archive, flavour.root, tree.folder, modules, progress)
 
 

@@ -73,6 +73,10 @@ class ModuleTree:
             self._add(canonical(name), found, required_by=None)
         return list(found.values())
 
+    def present(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the names that are modules of this kernel's: not every architecture has all."""
+        return tuple(name for name in names if canonical(name) in self._files)
+
     def _add(self, name: str, found: dict[str, Module], required_by: str | None) -> None:
         if name in found or name in self._builtin:
             return

@@ -42,7 +42,8 @@ class DebianRoot:
 
     Attributes:
         packages: what is installed beside Debian's required packages; dependencies come with them.
-        modules: kernel modules on the disk, beside those of the initramfs; dependencies come with them.
+        modules: kernel modules on the disk, beside those of the initramfs; dependencies come with them, and
+            what the kernel has not is left out.
         disk_bytes: size of the disk, of which a host's file takes what is used.
     """
 
