@@ -38,6 +38,7 @@ def main() -> None:
         if not (guest / "machine.toml").exists():
             vdesktop = Path(sys.executable).with_name("vdesktop")
             subprocess.run([vdesktop, "guest", "build", "--arch", arch, "-o", guest], check=True)
+        run(f"Screen and keys, {arch}", HERE / "screen" / "run.py", "--guest", guest, "--arch", arch)
         run(f"Start, {arch}", HERE / "start" / "run.py", "--guest", guest, "--arch", arch)
         options = ("--guest", guest, "--arch", arch, "--rounds", str(arguments.rounds))
         run(f"Guest, {arch}", HERE / "guest" / "run.py", *options)

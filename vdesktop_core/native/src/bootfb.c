@@ -17,7 +17,7 @@
 #define PERIOD_MAX  (1000 * MS)
 /* Times of what a look costs that at least pass before the next: after a change, and idle. */
 #define SHARE_BUSY 4
-#define SHARE_IDLE 100
+#define SHARE_IDLE 150
 
 struct vd_bootfb {
     const struct vd_host *host;
@@ -80,7 +80,7 @@ static void look(void *opaque, uint32_t events) {
     uint64_t took = bootfb->last - start;
     /* A look that was interrupted says little: the estimate rises slowly. */
     uint64_t more = bootfb->cost + bootfb->cost / 4 + 1000;
-    bootfb->cost = took < more ? took : more;
+    bootfb->cost = (3 * bootfb->cost + (took < more ? took : more)) / 4;
     count(&bootfb->counters.scans, 1);
     count(&bootfb->counters.scan_ns, took);
     if (changed)

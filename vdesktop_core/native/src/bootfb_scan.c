@@ -45,6 +45,11 @@ bool bootfb_compare(struct bootfb_scan *scan) {
     bool any = false;
     for (uint32_t top = 0; top < scan->height; top += BAND) {
         uint32_t end = scan->height - top < BAND ? scan->height : top + BAND;
+        /* Rows without padding lie in one piece, as they do in the shadow. */
+        if (scan->stride == len &&
+            !memcmp(scan->pixels + (uint64_t)top * len, scan->shadow + (uint64_t)top * len,
+                    (size_t)(end - top) * len))
+            continue;
         struct span all = {len, 0};
         uint32_t first = end, last = top;
         for (uint32_t y = top; y < end; y++) {
