@@ -78,10 +78,11 @@ def test_password_that_cannot_be_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_password_of_which_a_part_would_not_count_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("123456789")
+    long = "123456789"
+    (tmp_path / "password").write_text(long)
     with pytest.raises(ConfigError, match="8 bytes"):
         parse_options(f",password={tmp_path / 'password'}")
-    assert parse_options(f",tls=a:b,password={tmp_path / 'password'}").rfb.password == "123456789"
+    assert parse_options(f",tls=a:b,password={tmp_path / 'password'}").rfb.password == long
 
 
 def test_front_end_with_options_and_no_port_is_found() -> None:

@@ -147,9 +147,10 @@ struct rfb_client {
     uint32_t *tile;  /* TILE_PIXELS, 0x00RRGGBB */
     uint8_t *packed; /* PACKED_SIZE: the same in an encoding's form */
     struct zlib_stream *zlib[ZLIB_STREAMS];
-    int zlib_level[ZLIB_STREAMS];
+    int zlib_level[ZLIB_STREAMS], zlib_strategy[ZLIB_STREAMS];
     void *jpeg;
-    uint32_t incompressible; /* tiles for which no effort is made */
+    uint8_t effort; /* enum rfb_effort, for so many more tiles */
+    uint32_t effort_tiles;
     struct rfb_stats stats;
 };
 
@@ -224,7 +225,8 @@ void rfb_set_encodings(struct rfb_capabilities *can, const uint8_t *codes, uint3
 /* screens.c: the viewings as one framebuffer. */
 void rfb_screens_take(struct rfb_client *c);
 bool rfb_screens_size(const struct rfb_client *c, uint32_t *width, uint32_t *height);
-void rfb_screens_fetch(const struct rfb_client *c, const struct vd_rect *rect, uint32_t *to);
+/* Pixels of 32 bits, 0x00RRGGBB, row after row; `pixels` need not be aligned. */
+void rfb_screens_fetch(const struct rfb_client *c, const struct vd_rect *rect, void *pixels);
 void rfb_screens_drop(struct rfb_client *c);
 /* Where a point of the framebuffer is: 0..32767 from left and top. */
 void rfb_screens_locate(const struct rfb_client *c, uint32_t x, uint32_t y, uint32_t at[2]);

@@ -8,8 +8,23 @@ enum { WINDOW_BITS = 15, MEMORY_LEVEL = 8, EFFORT_MAX = 3 };
 /* <zconf.h>: (1 << (window_bits + 2)) + (1 << (mem_level + 9)), and a few KiB. */
 enum { STREAM_MEMORY = (1 << (WINDOW_BITS + 2)) + (1 << (MEMORY_LEVEL + 9)) + (6 << 10) };
 
-int rfb_effort(const struct rfb_client *c) {
+/* What the client wants, within what keeps up with a moving picture. */
+static int level_of(const struct rfb_client *c) {
     return c->can.effort < 0 ? 1 : c->can.effort < EFFORT_MAX ? c->can.effort : EFFORT_MAX;
+}
+
+enum rfb_effort rfb_effort_next(struct rfb_client *c) {
+    if (!c->effort_tiles)
+        return EFFORT_ALL;
+    c->effort_tiles--;
+    return c->effort;
+}
+
+void rfb_effort_done(struct rfb_client *c, enum rfb_effort effort, size_t n, size_t length) {
+    if (effort != EFFORT_ALL || length < n / 2)
+        return;
+    c->effort = length > n - n / 8 ? EFFORT_STORED : EFFORT_HUFFMAN;
+    c->effort_tiles = EFFORT_TILES;
 }
 
 size_t rfb_deflate_bound(size_t n) {
@@ -19,8 +34,8 @@ size_t rfb_deflate_bound(size_t n) {
 static struct zlib_stream *open_stream(struct rfb_client *c, uint32_t index) {
     const struct libraries *l = rfb_libraries(c);
     struct zlib_stream *stream = calloc(1, sizeof *stream);
-    if (stream && l->deflateInit2_(stream, rfb_effort(c), ZLIB_DEFLATED, WINDOW_BITS, MEMORY_LEVEL,
-                                   0, l->zlibVersion(), (int)sizeof *stream) != ZLIB_OK) {
+    if (stream && l->deflateInit2_(stream, level_of(c), ZLIB_DEFLATED, WINDOW_BITS, MEMORY_LEVEL, 0,
+                                   l->zlibVersion(), (int)sizeof *stream) != ZLIB_OK) {
         free(stream);
         stream = NULL;
     }
@@ -29,22 +44,26 @@ static struct zlib_stream *open_stream(struct rfb_client *c, uint32_t index) {
         return NULL;
     }
     c->stats.memory += sizeof *stream + STREAM_MEMORY;
-    c->zlib_level[index] = rfb_effort(c);
+    c->zlib_level[index] = level_of(c);
+    c->zlib_strategy[index] = ZLIB_DEFAULT_STRATEGY;
     return c->zlib[index] = stream;
 }
 
-size_t rfb_deflate(struct rfb_client *c, uint32_t index, int level, const uint8_t *from, size_t n,
-                   uint8_t *to) {
+size_t rfb_deflate(struct rfb_client *c, uint32_t index, enum rfb_effort effort,
+                   const uint8_t *from, size_t n, uint8_t *to) {
     const struct libraries *l = rfb_libraries(c);
     struct zlib_stream *stream = c->zlib[index] ? c->zlib[index] : open_stream(c, index);
     if (!stream)
         return 0;
     stream->next_out = to;
     stream->avail_out = (unsigned)rfb_deflate_bound(n);
-    if (c->zlib_level[index] != level) {
+    int level = effort == EFFORT_STORED ? 0 : level_of(c);
+    int strategy = effort == EFFORT_HUFFMAN ? ZLIB_HUFFMAN_ONLY : ZLIB_DEFAULT_STRATEGY;
+    if (c->zlib_level[index] != level || c->zlib_strategy[index] != strategy) {
         stream->avail_in = 0;
-        l->deflateParams(stream, level, 0);
+        l->deflateParams(stream, level, strategy);
         c->zlib_level[index] = level;
+        c->zlib_strategy[index] = strategy;
     }
     stream->next_in = from;
     stream->avail_in = (unsigned)n;
@@ -72,6 +91,11 @@ static void encode_raw(struct rfb_client *c, const struct vd_rect *rect) {
     uint8_t *to = rfb_room(c, n * (c->format.bits / 8));
     if (!to)
         return;
+    if (rfb_format_native(&c->format)) {
+        rfb_screens_fetch(c, rect, to);
+        rfb_wrote(c, to + 4 * n);
+        return;
+    }
     rfb_screens_fetch(c, rect, c->tile);
     rfb_wrote(c, rfb_pack(&c->format, c->tile, n, to));
 }

@@ -5,17 +5,20 @@
 
 #include "client.h"
 
-/* Raw pixels that do not become smaller: so many tiles go uncompressed, then it is tried again. */
-enum { INCOMPRESSIBLE_TILES = 16 };
+/* How hard zlib tries. What finds little to repeat goes through Huffman's code alone, what does not
+ * become smaller at all is only stored: for so many tiles, then it is tried again. */
+enum { EFFORT_TILES = 16 };
+enum rfb_effort { EFFORT_ALL, EFFORT_HUFFMAN, EFFORT_STORED };
+/* The effort for the next tile of many colours, and what came of it. */
+enum rfb_effort rfb_effort_next(struct rfb_client *c);
+void rfb_effort_done(struct rfb_client *c, enum rfb_effort effort, size_t n, size_t length);
 
 /* Compresses into `to`, which has room for rfb_deflate_bound(n) bytes; ends on a byte, and all of
- * it can be read (Z_SYNC_FLUSH). The stream goes on with the next call. Level 0 .. 9. Returns the
- * length; 0: the client is over. */
-size_t rfb_deflate(struct rfb_client *c, uint32_t stream, int level, const uint8_t *from, size_t n,
-                   uint8_t *to);
+ * it can be read (Z_SYNC_FLUSH). The stream goes on with the next call. Returns the length; 0: the
+ * client is over. */
+size_t rfb_deflate(struct rfb_client *c, uint32_t stream, enum rfb_effort effort,
+                   const uint8_t *from, size_t n, uint8_t *to);
 size_t rfb_deflate_bound(size_t n);
-/* The effort that the client wants, within what keeps up with a moving picture. */
-int rfb_effort(const struct rfb_client *c);
 
 void rfb_encode_zrle(struct rfb_client *c, const struct vd_rect *rect);
 void rfb_encode_tight(struct rfb_client *c, const struct vd_rect *rect);

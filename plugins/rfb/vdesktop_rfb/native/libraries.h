@@ -25,7 +25,8 @@ struct zlib_stream {
     int data_type;
     unsigned long adler, reserved;
 };
-enum { ZLIB_SYNC_FLUSH = 2, ZLIB_BLOCK = 5, ZLIB_DEFLATED = 8, ZLIB_OK = 0, ZLIB_BUF_ERROR = -5 };
+enum { ZLIB_SYNC_FLUSH = 2, ZLIB_DEFLATED = 8, ZLIB_OK = 0 };
+enum { ZLIB_DEFAULT_STRATEGY = 0, ZLIB_HUFFMAN_ONLY = 2 };
 
 /* TurboJPEG 2, <turbojpeg.h>. */
 enum {

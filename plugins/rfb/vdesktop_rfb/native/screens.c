@@ -125,34 +125,39 @@ void rfb_screens_drop(struct rfb_client *c) {
     c->n_views = 0;
 }
 
-/* A pixel is read once: the guest draws meanwhile. */
+/* A pixel is read once: the guest draws meanwhile. Neither side needs to be aligned. */
 static uint32_t pixel(const uint8_t *from) {
     uint32_t value;
     memcpy(&value, from, sizeof value);
     return value;
 }
 
-static void fetch_row(uint32_t format, const uint8_t *from, uint32_t n, uint32_t *to) {
+static void put_pixel(uint8_t *to, uint32_t value) {
+    memcpy(to, &value, sizeof value);
+}
+
+static void fetch_row(uint32_t format, const uint8_t *from, size_t n, uint8_t *to) {
     if (format == VD_FORMAT_XRGB8888 || format == VD_FORMAT_ARGB8888) {
-        for (uint32_t i = 0; i < n; i++)
-            to[i] = pixel(from + 4 * (size_t)i) & 0xFFFFFF;
+        for (size_t i = 0; i < n; i++)
+            put_pixel(to + 4 * i, pixel(from + 4 * i) & 0xFFFFFF);
         return;
     }
     for (size_t f = 0; f < sizeof FORMATS / sizeof *FORMATS; f++) {
         if (FORMATS[f].format != format)
             continue;
         uint32_t red = FORMATS[f].red, green = FORMATS[f].green, blue = FORMATS[f].blue;
-        for (uint32_t i = 0; i < n; i++) {
-            uint32_t value = pixel(from + 4 * (size_t)i);
-            to[i] =
-                (value >> red & 0xFF) << 16 | (value >> green & 0xFF) << 8 | (value >> blue & 0xFF);
+        for (size_t i = 0; i < n; i++) {
+            uint32_t value = pixel(from + 4 * i);
+            put_pixel(to + 4 * i, (value >> red & 0xFF) << 16 | (value >> green & 0xFF) << 8 |
+                                      (value >> blue & 0xFF));
         }
         return;
     }
-    memset(to, 0, n * sizeof *to);
+    memset(to, 0, 4 * n);
 }
 
-void rfb_screens_fetch(const struct rfb_client *c, const struct vd_rect *rect, uint32_t *to) {
+void rfb_screens_fetch(const struct rfb_client *c, const struct vd_rect *rect, void *pixels) {
+    uint8_t *to = pixels;
     uint32_t covered = 0;
     for (uint32_t i = 0; i < c->n_views; i++)
         if (c->view[i].base && rect->x >= c->view[i].x &&
@@ -160,7 +165,7 @@ void rfb_screens_fetch(const struct rfb_client *c, const struct vd_rect *rect, u
             rect->y + rect->height <= c->view[i].surface.height)
             covered = 1;
     if (!covered)
-        memset(to, 0, (size_t)rect->width * rect->height * sizeof *to);
+        memset(to, 0, 4 * (size_t)rect->width * rect->height);
     for (uint32_t i = 0; i < c->n_views; i++) {
         const struct rfb_view *view = &c->view[i];
         const struct vd_surface *surface = &view->surface;
@@ -174,7 +179,7 @@ void rfb_screens_fetch(const struct rfb_client *c, const struct vd_rect *rect, u
         for (uint32_t y = 0; y < rect->height && rect->y + y < surface->height; y++)
             fetch_row(surface->format,
                       view->base + (size_t)(rect->y + y) * surface->stride + 4 * (size_t)left, n,
-                      to + (size_t)y * rect->width + skip);
+                      to + 4 * ((size_t)y * rect->width + skip));
     }
 }
 

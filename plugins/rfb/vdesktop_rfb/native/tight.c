@@ -30,16 +30,16 @@ static void put_length(uint8_t *to, size_t length) {
 }
 
 /* Bytes of a stream, compressed where that is worth it. */
-static void write_bytes(struct rfb_client *c, uint32_t stream, int level, const uint8_t *bytes,
-                        size_t n) {
+static void write_bytes(struct rfb_client *c, uint32_t stream, enum rfb_effort effort,
+                        const uint8_t *bytes, size_t n) {
     if (n < COMPRESS_FROM)
         return rfb_write(c, bytes, n);
     uint8_t *to = rfb_room(c, LENGTH_SIZE + rfb_deflate_bound(n));
     if (!to)
         return;
-    size_t length = rfb_deflate(c, ZLIB_TIGHT + stream, level, bytes, n, to + LENGTH_SIZE);
-    if (stream == STREAM_FULL && level && length > n - n / 8)
-        c->incompressible = INCOMPRESSIBLE_TILES;
+    size_t length = rfb_deflate(c, ZLIB_TIGHT + stream, effort, bytes, n, to + LENGTH_SIZE);
+    if (stream == STREAM_FULL)
+        rfb_effort_done(c, effort, n, length);
     put_length(to, length);
     rfb_wrote(c, to + LENGTH_SIZE + length);
 }
@@ -76,16 +76,13 @@ static void write_palette(struct rfb_client *c, struct palette *palette,
             *packed++ = (uint8_t)byte;
         }
     }
-    write_bytes(c, stream, rfb_effort(c), c->packed, (size_t)(packed - c->packed));
+    write_bytes(c, stream, EFFORT_ALL, c->packed, (size_t)(packed - c->packed));
 }
 
 static void write_full(struct rfb_client *c, size_t n) {
-    int level = c->incompressible ? 0 : rfb_effort(c);
-    if (c->incompressible)
-        c->incompressible--;
     rfb_write(c, (uint8_t[]){STREAM_FULL << CONTROL_STREAM_SHIFT}, 1);
     uint8_t *end = rfb_pack_tpixel(&c->format, c->tile, n, c->packed);
-    write_bytes(c, STREAM_FULL, level, c->packed, (size_t)(end - c->packed));
+    write_bytes(c, STREAM_FULL, rfb_effort_next(c), c->packed, (size_t)(end - c->packed));
 }
 
 /* false: it has to be done without. */

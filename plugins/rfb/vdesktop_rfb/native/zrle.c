@@ -130,12 +130,9 @@ void rfb_encode_zrle(struct rfb_client *c, const struct vd_rect *rect) {
     uint8_t *out = rfb_room(c, 4 + rfb_deflate_bound(n));
     if (!out)
         return;
-    bool effort = !c->incompressible;
-    size_t length = rfb_deflate(c, ZLIB_ZRLE, effort ? rfb_effort(c) : 0, c->packed, n, out + 4);
-    if (!effort)
-        c->incompressible--;
-    else if (length > n - n / 8)
-        c->incompressible = INCOMPRESSIBLE_TILES;
+    enum rfb_effort effort = rfb_effort_next(c);
+    size_t length = rfb_deflate(c, ZLIB_ZRLE, effort, c->packed, n, out + 4);
+    rfb_effort_done(c, effort, n, length);
     put32(out, (uint32_t)length);
     rfb_wrote(c, out + 4 + length);
 }
