@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import platform
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from guest import find_image
 
 from vdesktop_core.config import BootConfig, MachineConfig
 from vdesktop_core.machine import Machine, Outcome
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "boot"))
-
-from guest import find_image
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from guest import Image
 
 PATIENCE = 250
@@ -57,8 +54,8 @@ def machine(image: Image, console: Path, disk: Path, command: str, words: str = 
 
 async def test_disk_request_leaves_the_guest_for_its_interrupt_only(image: Image, tmp_path: Path) -> None:
     disk, console = tmp_path / "disk", tmp_path / "console"
-    disk.write_bytes(bytes(1 << 20))
-    command = f"dd if=/dev/vda of=/dev/null bs=512 count={READS} iflag=direct"
+    disk.write_bytes(bytes(READS << 12))
+    command = f"dd if=/dev/vda of=/dev/null bs=4k count={READS} iflag=direct"
     async with machine(image, console, disk, command) as running:
         await running.start()
         result = await asyncio.wait_for(running.wait(), PATIENCE)
