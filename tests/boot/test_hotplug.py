@@ -20,8 +20,8 @@ MEBIBYTE = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def person(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    with running(image, tmp_path_factory.mktemp(image.name), "--no-power") as guest:
+def person(arch_image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    with running(arch_image, tmp_path_factory.mktemp(arch_image.name), "--no-power") as guest:
         yield Person(guest)
 
 
@@ -64,7 +64,7 @@ def test_guest_that_keeps_a_device_is_reported_and_goes_on_using_it(person: Pers
 def test_impossible_requests_are_refused_in_one_line(person: Person, tmp_path: Path) -> None:
     refused = person.control.refused
     for words, complaint in (
-        (("unplug", "0"), "a part of the machine"),
+        (("unplug", "0"), "slot 0 is empty"),
         (("unplug", "30"), "slot 30 is empty"),
         (("unplug", "99"), "slot 99 does not exist"),
         (("unplug", "nobody"), "no device is named 'nobody'"),
@@ -107,20 +107,19 @@ def test_pause_resume_stats_and_reset_of_the_real_process(person: Person) -> Non
     control("unplug", "stays", "--force")
 
 
-def test_power_button_powers_the_guest_off(image: Image, tmp_path: Path) -> None:
+def test_power_button_powers_the_guest_off(arch_image: Image, tmp_path: Path) -> None:
     machine = tmp_path / "machine.toml"
     machine.write_text(
-        f'[machine]\narch = "{image.arch}"\n[boot]\nkernel = "{image.folder}/kernel"\n'
-        f'initrd = "{image.folder}/initrd"\nappend = "console=hvc0 quiet"\n'
+        f'[machine]\narch = "{arch_image.arch}"\n[boot]\nkernel = "{arch_image.folder}/kernel"\n'
+        f'initrd = "{arch_image.folder}/initrd"\nappend = "console=hvc0 quiet"\n'
         f'[[device]]\ntype = "input"\nkind = "keyboard"\n'
     )
-    with running(image, tmp_path, "--no-power", machine=machine) as guest:
+    with running(arch_image, tmp_path, "--no-power", machine=machine) as guest:
         control = Control(guest)
-        assert control.status()["ways"]["shutdown"] == ("acpi" if image.arch == "x86_64" else "key")
+        assert control.status()["ways"]["shutdown"] == ("acpi" if arch_image.arch == "x86_64" else "key")
         guest.until("pidof acpid")
         control("shutdown")
         assert guest.terminal.wait() == 0
-        assert "disk" not in guest.terminal.error_text()
 
 
 def test_shutdown_of_a_guest_that_does_not_listen_is_reported_and_forced(
@@ -148,28 +147,25 @@ def test_rounds_of_plug_and_unplug_with_io_leak_nothing_and_lose_nothing(
     disk = tmp_path / "disk.img"
     with running(arch_image, tmp_path, "--no-power") as guest:
         person = Person(guest)
+        process = person.control.process
         before = (0, 0, 0)
         for number in range(rounds):
             if number == 5:
-                before = held(person.control.process)
-            data = number.to_bytes(4, "little") * 65536
+                before = held(process)
+            data = f"{number:03}\n".encode() * 65536
             disk.write_bytes(bytes(len(data)))
             slot = person.plug(f"disk:{disk}")
             guest.until("[ -b /dev/vda ]")
-            octal = "".join(f"\\{byte:03o}" for byte in number.to_bytes(4, "little"))
-            # One block that is acknowledged, and readers that are at it when the disk goes.
+            # Acknowledged before the disk goes; and readers that are at it when it does.
             guest.run(
-                f"yes | head -c 1 >/dev/null; printf '%b' '{octal}' >/tmp/word; "
-                "i=0; while [ $i -lt 16 ]; do cat /tmp/word /tmp/word >/tmp/twice; mv /tmp/twice /tmp/word; "
-                "i=$((i+1)); done; dd if=/tmp/word of=/dev/vda bs=256k conv=fsync 2>/dev/null"
+                f"yes {number:03} | dd of=/dev/vda bs=256k count=1 iflag=fullblock conv=fsync 2>/dev/null; "
+                "(while dd if=/dev/vda of=/dev/null bs=4k iflag=direct 2>/dev/null; do :; done) & true"
             )
-            guest.run("(while dd if=/dev/vda of=/dev/null bs=4k iflag=direct 2>/dev/null; do :; done) & true")
             person.unplug(slot)
-            guest.until("[ ! -e /dev/vda ]")
             assert disk.read_bytes() == data, f"round {number}"
-            guest.run("wait; rm /tmp/word")
-        after = held(person.control.process)
-        assert settled(person.control.process, before[:2]) == before[:2]
+            guest.run("wait; [ ! -e /dev/vda ]")
+        after = held(process)
+        assert settled(process, before[:2]) == before[:2]
         assert after[2] <= before[2] + 4096, f"{before} KiB before, {after} KiB after"
         assert guest.run(r"dmesg | grep -E 'BUG:|Oops|WARNING: CPU|hung'", check=False) == ""
 
