@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vdesktop_core import selection
 from vdesktop_core.board import Board, Plugins
-from vdesktop_core.errors import GuestTimeoutError, VdesktopError
+from vdesktop_core.errors import ControlError, GuestTimeoutError, VdesktopError
 from vdesktop_core.hooks import by_name, plugin_manager
 from vdesktop_core.hypervisor import ExitReason, VmEvent
 from vdesktop_core.life import Outcome, Result, State
@@ -77,9 +77,12 @@ class Machine:
     Args:
         config: what the machine is made of.
         plugins: what it may be made from; default: everything installed.
+        listen: open a control socket where the configuration does not say, and one can be had.
     """
 
-    def __init__(self, config: MachineConfig, *, plugins: Plugins | None = None) -> None:
+    def __init__(
+        self, config: MachineConfig, *, plugins: Plugins | None = None, listen: bool = False
+    ) -> None:
         self.config = config
         self.state = State.CREATED
         self._plugins = plugins
@@ -87,6 +90,7 @@ class Machine:
         self._display: Display | None = None
         self._ended: asyncio.Future[Result] | None = None
         self._claim: Claim | None = None
+        self._listens = listen if config.control is None else config.control
         self._server: Server | None = None
         self._listeners: list[Callable[[str, dict[str, Any]], None]] = []
         self._hotplug: Hotplug | None = None
@@ -117,7 +121,7 @@ class Machine:
         )
         self._ended = loop.create_future()
         self._loop = loop
-        if self.config.control:
+        if self._listens:
             self._listen()
         try:
             board = Board(self.config, plugins, hypervisor, loop.call_soon_threadsafe)
@@ -338,9 +342,17 @@ class Machine:
     def _listen(self) -> None:
         """Open the control socket. What serves it is loaded when somebody knocks: start-up time."""
         from vdesktop_core.config import DEFAULT_NAME
-        from vdesktop_core.control.place import Claim
+        from vdesktop_core.control.place import Claim, NameTakenError
 
-        self._claim = Claim(self.config.name, numbered=self.config.name == DEFAULT_NAME)
+        try:
+            self._claim = Claim(self.config.name, numbered=self.config.name == DEFAULT_NAME)
+        except NameTakenError:
+            raise
+        except ControlError as error:
+            if self.config.control:
+                raise
+            log.warning("no control socket: %s", error)
+            return
         self._loop.add_reader(self._claim.socket.fileno(), self._knocked)
 
     def _knocked(self) -> None:

@@ -189,3 +189,15 @@ def test_run_signal_ends_with_128_and_its_number(kernel: Path, signal: str) -> N
         assert "started on tcg" in process.stderr.readline()
         process.send_signal(number)
         assert process.wait(30) == 128 + number
+
+
+def test_run_without_a_place_for_its_control_socket_warns_and_runs(
+    kernel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "absent"))
+    run = ("run", "--console", "none", "--arch", "aarch64", "--kernel", str(kernel), "--timeout", "0.2")
+    done = vdesktop(*run)
+    assert done.returncode == 124
+    assert "no control socket: cannot make" in done.stderr
+    assert "correct XDG_RUNTIME_DIR, or use --no-control" in refused(*run, "--control")
+    assert "no control socket" not in vdesktop(*run, "--no-control").stderr

@@ -139,8 +139,6 @@ def machine_config(options: Mapping[str, Any]) -> MachineConfig:
             for k in ("kernel", "initrd", "append")
         }
     )
-    if values.get("control") is None:
-        values["control"] = True
     if options["no_reboot"]:
         values["reboot"] = False
     values["devices"] = devices_of(tuple(values.get("devices", ())), options)
@@ -204,7 +202,7 @@ async def _run(config: MachineConfig, timeout: float | None, stats: str | None) 
 
     loop = asyncio.get_running_loop()
     caught: list[int] = []
-    async with Machine(config) as machine:
+    async with Machine(config, listen=True) as machine:
 
         def end(number: int) -> None:
             caught.append(number)

@@ -44,6 +44,10 @@ def socket_path(name: str) -> Path:
     return folder_path() / f"{name}{SUFFIX}"
 
 
+class NameTakenError(ControlError):
+    """A machine of this name runs already."""
+
+
 class Folder:
     """The open folder of this user's control sockets.
 
@@ -198,7 +202,7 @@ class Claim:
             elif numbered:
                 number += 1
             else:
-                raise ControlError(
+                raise NameTakenError(
                     f"a machine named {name!r} runs already: give this one another --name, or --no-control"
                 )
 
