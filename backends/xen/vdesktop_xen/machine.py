@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 from vdesktop_core.errors import BackendError
@@ -27,6 +28,8 @@ class XenMachine(Domain):
         marks.sweep()
         super().__init__(spec.arch, lib.vx_vm_new(spec.vcpus, mark, error, ERROR_SIZE), error)
         self._ran = False
+        # The thread that hears of other domains' ends may outlive the extension's structure.
+        self._wake = os.dup(lib.vx_vm_wake(self._vm))
         try:
             self._registration = Registration(self.domain, spec.name, mark, self._look)
             self._connect()
@@ -62,6 +65,9 @@ class XenMachine(Domain):
         with contextlib.suppress(AttributeError):  # where it could not be registered
             self._registration.close()
         super().close()
+        if self._wake >= 0:
+            os.close(self._wake)
+            self._wake = -1
 
     def _connect(self) -> None:
         """Give the guest its end of XenStore."""
@@ -70,5 +76,4 @@ class XenMachine(Domain):
         self._registration.introduce(int(frame[0]), int(port[0]))
 
     def _look(self) -> None:
-        if self._vm != ffi.NULL:
-            lib.vx_vm_look(self._vm)
+        os.eventfd_write(self._wake, 1)

@@ -86,7 +86,7 @@ void vx_vm_stop(struct vx_vm *vm) {
         /* A paused vCPU in the middle of a request has to finish it. */
         vx_vm_resume(vm);
     }
-    vx_vm_look(vm);
+    vx_look(vm);
     pthread_join(vm->thread, NULL);
     vm->threaded = false;
     if (!vm->attached) {
@@ -100,7 +100,8 @@ int vx_vm_reset(struct vx_vm *vm, char *error, size_t size) {
     if (vm->attached || !vm->used) {
         return 0;
     }
-    int result = renew(vm);
+    struct vx_domaininfo info;
+    int result = vx_info(vm, &info) ? renew(vm) : -ESRCH;
     if (!result) {
         result = vx_memory_renew(vm);
     }

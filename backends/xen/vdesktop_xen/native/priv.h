@@ -83,7 +83,6 @@ struct vx_vm {
     pthread_t thread;
     bool threaded;
     _Atomic bool stopping;
-    _Atomic bool looking;
 
     /* Written by the serving thread alone. */
     enum vx_exit reason;
@@ -117,6 +116,7 @@ void vx_lines_free(struct vx_vm *vm);
 int vx_server_open(struct vx_vm *vm, char *error, size_t size);
 void vx_server_close(struct vx_vm *vm);
 void *vx_server_main(void *vm);
+void vx_look(struct vx_vm *vm);
 /* On the serving thread: ends the run; the first caller's reason counts. */
 void vx_end(struct vx_vm *vm, enum vx_exit reason, const char *detail);
 

@@ -240,7 +240,7 @@ void *vx_server_main(void *opaque) {
             serve(vm);
         }
         uint64_t news;
-        bool look = ready <= 0 || ending || atomic_exchange(&vm->looking, false);
+        bool look = ready <= 0 || ending;
         if (fds[1].revents && read(vm->wake, &news, sizeof news) == sizeof news) {
             look = true;
         }
@@ -257,11 +257,14 @@ void *vx_server_main(void *opaque) {
     return NULL;
 }
 
-void vx_vm_look(struct vx_vm *vm) {
+void vx_look(struct vx_vm *vm) {
     const uint64_t one = 1;
 
-    atomic_store(&vm->looking, true);
     if (write(vm->wake, &one, sizeof one) < 0) {
         return; /* it is full: the thread looks anyway */
     }
+}
+
+int vx_vm_wake(struct vx_vm *vm) {
+    return vm->wake;
 }

@@ -72,8 +72,9 @@ void vx_vm_pause(struct vx_vm *vm);
 void vx_vm_resume(struct vx_vm *vm);
 void vx_vm_stop(struct vx_vm *vm);
 int vx_vm_reset(struct vx_vm *vm, char *error, size_t size);
-/* Has the serving thread look at once whether the domain still runs. Any thread. */
-void vx_vm_look(struct vx_vm *vm);
+/* An eventfd of the VM's: what is written there has the serving thread look at once
+ * whether the domain still runs. */
+int vx_vm_wake(struct vx_vm *vm);
 
 /* The `index`th counter, or -ENOENT. */
 int vx_vm_counter_at(struct vx_vm *vm, uint32_t index, char *name, size_t size, uint64_t *value);
