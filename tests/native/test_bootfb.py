@@ -251,6 +251,20 @@ def test_bootfb_gives_way_to_a_driver_and_comes_back(guest: Guest, cause: str) -
         gpu.free()
 
 
+def test_bootfb_that_somebody_looks_at_is_not_taken_by_a_gpu_plugged_in(
+    guest: Guest, viewing: NativeViewing
+) -> None:
+    gpu = Gpu()
+    try:
+        guest.framebuffer.take(gpu.gpu, lib.vd_gpu_scanout(gpu.gpu._gpu, 0))
+        assert guest.framebuffer.screen is not None
+        guest.draw(0, 0, b"here")
+        assert wait_until(lambda: look(viewing)[2][:4] == b"here", 30)
+    finally:
+        guest.framebuffer.give_back(gpu.gpu)
+        gpu.free()
+
+
 def test_pixels_of_a_file_that_can_shrink_are_refused(host: Host) -> None:
     error = ffi.new("int *")
     native = ffi.cast("struct vd_host *", host.native)

@@ -101,9 +101,9 @@ class BootFramebuffer:
     def take(self, device: object, scanout: Any) -> None:
         """Have a display device's ``struct vd_scanout`` show it until the driver shows something of its own.
 
-        The first device that asks has it.
+        The first device that asks has it; none that is plugged in while people look at it as it is.
         """
-        if self._taken_by is None:
+        if self._taken_by is None and not self._screen.watched:
             self._taken_by = device
             lib.vd_bootfb_attach(self._bootfb, scanout)
 
@@ -150,6 +150,11 @@ class _OwnScreen:
     def scanouts(self) -> Sequence[NativeScanout]:
         """One."""
         return (self._scanout,)
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody looks."""
+        return self._scanout.watched
 
     def close(self) -> None:
         """End all views."""

@@ -118,6 +118,11 @@ class NativeScanout:
         self._viewings.append(viewing)
         return viewing
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody looks."""
+        return bool(self._viewings)
+
     def request_size(self, width: int, height: int) -> None:
         """Ask the guest for a size; 0, 0 unplugs."""
         self._request(width, height)
