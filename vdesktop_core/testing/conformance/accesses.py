@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vdesktop_core._native import ffi
 from vdesktop_core.errors import BackendError
 from vdesktop_core.hypervisor import Capability, ExitReason
 from vdesktop_core.memory import PAGE_SIZE, MemoryRegion
@@ -127,6 +128,27 @@ class MemoryConformance(Base):
         log = set(guest.vm.dirty_log(guest.base, size))
         assert frame + 9 in log
         assert not {frame, frame + 5} & log, "reported twice"
+
+    def test_dirty_hook_is_there_with_the_log_and_takes_the_same_pages(
+        self, guest: Guest, backend: Hypervisor
+    ) -> None:
+        hook = guest.vm.dirty_hook()
+        assert bool(hook) == (Capability.DIRTY_LOG in backend.probe().capabilities)
+        if not hook:
+            return
+        size = guest.ram.size
+        there, done = guest.data + 0x10_0000, guest.data
+        log = ffi.cast("struct vd_dirty *", hook)
+        bitmap = ffi.new("uint64_t[]", size // PAGE_SIZE // 64)
+        guest.start([until(done, 1), write(there, 1)])
+        assert log.take(log.opaque, guest.base, size, bitmap) == 0  # begins the log
+        ffi.buffer(bitmap)[:] = bytes(ffi.sizeof(bitmap))
+        guest.poke(done, 1)
+        guest.reached(1)
+        assert log.take(log.opaque, guest.base, size, bitmap) == 0
+        frame = (there - guest.base) // PAGE_SIZE
+        assert bitmap[frame // 64] >> frame % 64 & 1
+        assert not bitmap[(frame + 4) // 64] >> (frame + 4) % 64 & 1
 
 
 class AccessConformance(Base):
