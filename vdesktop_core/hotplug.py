@@ -11,6 +11,7 @@ Loaded when the first change is asked for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from vdesktop_core.devices.power.port import Outcome
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from vdesktop_core.slots import Occupant
 
 
+#: How often a register is looked at that a guest is to change.
+_LOOK_SECONDS = 0.1
 #: Nobody took the request: another way may do.
 _UNHEARD = (Outcome.NO_DRIVER, Outcome.GONE)
 
@@ -211,7 +214,10 @@ class Hotplug:
                 while not condition():
                     self._check_alive()
                     self._news.clear()
-                    await self._news.wait()
+                    # Not every change of a status register is news.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_LOOK_SECONDS):
+                            await self._news.wait()
         except TimeoutError:
             return condition()
         return True

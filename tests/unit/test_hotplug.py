@@ -316,6 +316,19 @@ async def test_device_that_a_guest_found_and_does_not_drive_is_removed_at_once(t
         assert rest(machine) == ["power0"]
 
 
+async def test_driver_that_goes_without_a_word_is_noticed(tmp_path: Path) -> None:
+    async with FakeMachine(tmp_path, devices=(RNG,)) as machine:
+        await started(machine)
+        driver = Driver(machine, 1)
+        driver.start()
+        removal = asyncio.ensure_future(machine.unplug(1, timeout=PATIENCE))
+        await asyncio.sleep(0.02)
+        asyncio.get_running_loop().remove_reader(machine.board.slots.event_fd)
+        driver.reset()
+        await removal
+        assert rest(machine) == ["power0"]
+
+
 async def test_force_removes_after_the_timeout(tmp_path: Path) -> None:
     async with FakeMachine(tmp_path, devices=(RNG,)) as machine:
         await started(machine)

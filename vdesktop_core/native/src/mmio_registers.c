@@ -230,7 +230,6 @@ void vd_mmio_reset_locked(struct vd_mmio *m) {
             queue_stop(m, i);
         dev->driver_features = 0;
         vd_count(&dev->n_resets);
-        vd_mmio_post(m, VD_EVENT_RESET, 0, 0);
     }
     for (uint32_t i = 0; i < VD_QUEUES_MAX; i++)
         m->queue[i] = (struct mmio_queue){0};
@@ -241,6 +240,9 @@ void vd_mmio_reset_locked(struct vd_mmio *m) {
     vd_mmio_acknowledge(m, UINT32_MAX);
     /* Last: a driver that polls for 0 then finds everything done. */
     __atomic_store_n(&m->status, 0, __ATOMIC_SEQ_CST);
+    /* Who hears of it finds the status 0, too. */
+    if (dev)
+        vd_mmio_post(m, VD_EVENT_RESET, 0, 0);
 }
 
 void vd_mmio_control_write(struct vd_mmio *m, uint32_t offset, uint32_t value) {
