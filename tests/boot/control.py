@@ -7,10 +7,15 @@ import json
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from guest import vdesktop
+
+from vdesktop_core.cli.device import parse_device
+from vdesktop_core.control.client import Client
 
 if TYPE_CHECKING:
     from guest import Guest
@@ -27,20 +32,11 @@ class Control:
         self._variables = os.environ | guest.variables
         (self.name,) = (row["name"] for row in json.loads(self._run("ps", "--json").stdout))
 
-    def start(self, *words: str | Path) -> subprocess.Popen[str]:
-        """Begin a command that waits for the guest."""
-        return subprocess.Popen(
-            vdesktop("ctl", self.name, *words),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=self._variables,
-        )
-
-    def done(self, process: subprocess.Popen[str]) -> None:
-        """Wait for the end of such a command, and check that it did it."""
-        output, _ = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, output
+    def client(self) -> Client:
+        """A connection to the machine."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_RUNTIME_DIR", self._variables["XDG_RUNTIME_DIR"])
+            return Client(self.name)
 
     def __call__(self, *words: str | Path) -> str:
         """Do a command."""
@@ -86,11 +82,12 @@ class Person:
         self.guest = guest
         self.acpi = guest.image.arch == "x86_64"
         self.control = Control(guest)
+        self._client = self.control.client()
         self._known: set[int] = set()
 
     def plug(self, device: str) -> int:
         """Plug a device in, and have the guest use it."""
-        slot = self.control.plug(device)
+        slot = int(self._client.call("plug", device=parse_device(device))["slot"])
         if self.acpi and slot not in self._known:
             self.guest.until(f"grep -q {self._address(slot):x} /proc/iomem")
         else:
@@ -101,12 +98,18 @@ class Person:
 
     def unplug(self, slot: int) -> None:
         """Take a device out that the guest uses."""
-        removal = self.control.start("unplug", str(slot), "--timeout", str(PATIENCE))
-        self.guest.run(f"echo {self._node(slot)} >/sys/bus/platform/drivers/virtio-mmio/unbind")
-        self.control.done(removal)
+        node = self._node(slot)
+        with ThreadPoolExecutor(1) as pool:
+            removal = pool.submit(self._client.call, "unplug", slot=slot, timeout=PATIENCE)
+            self.guest.run(f"echo {node} >/sys/bus/platform/drivers/virtio-mmio/unbind")
+            removal.result()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._client.close()
 
     def _address(self, slot: int) -> int:
-        found = next(s for s in self.control.status()["slots"] if s["slot"] == slot)
+        found = next(s for s in self._client.call("status")["slots"] if s["slot"] == slot)
         return int(found["address"])
 
     def _node(self, slot: int) -> str:
