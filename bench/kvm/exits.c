@@ -181,7 +181,8 @@ static void *vcpu_main(void *opaque) {
 static void emit_interrupt_guest(bool level) {
     enter();
     at = memory + CODE;
-    store(0xFEE000F0, 0x1FF);          /* local APIC on */
+    store(0xFEE000F0, 0x1FF); /* local APIC on */
+    store(0xFEE000B0, 0);     /* the end of the interrupt that ended the guest before this */
     store(0xFEC00000, 0x10 + 2 * PIN); /* the pin's low word: */
     store(0xFEC00010, VECTOR | (level ? 1u << 15 : 0));
     store(COUNTER + 4, 1);    /* ready */

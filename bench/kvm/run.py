@@ -129,7 +129,9 @@ def prices() -> str:
         with tempfile.TemporaryDirectory() as scratch:
             program = Path(scratch, "exits")
             subprocess.run(["gcc", "-O2", "-pthread", HERE / "exits.c", "-o", program], check=True)
-            said = subprocess.run([program, "1000"], check=True, capture_output=True, text=True).stdout
+            said = subprocess.run(
+                [program, "1000"], check=True, capture_output=True, text=True, timeout=600
+            ).stdout
         rows += [(name, int(value) / 1000) for name, value in map(str.split, said.splitlines())]
     rows += dispatches()
     return "\n".join(["| | µs |", "|---|---|", *(f"| {name} | {value:.1f} |" for name, value in rows)])
