@@ -79,8 +79,11 @@ static void look(void *opaque, uint32_t events) {
     bootfb->last = now(bootfb);
     uint64_t took = bootfb->last - start;
     /* A look that was interrupted says little: the estimate rises slowly. */
-    uint64_t more = bootfb->cost + bootfb->cost / 4 + 1000;
-    bootfb->cost = (3 * bootfb->cost + (took < more ? took : more)) / 4;
+    uint64_t more = took > bootfb->cost ? took - bootfb->cost : 0;
+    if (!bootfb->cost || !more)
+        bootfb->cost = took;
+    else
+        bootfb->cost += (more < bootfb->cost ? more : bootfb->cost) / 4;
     count(&bootfb->counters.scans, 1);
     count(&bootfb->counters.scan_ns, took);
     if (changed)
