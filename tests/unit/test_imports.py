@@ -136,3 +136,14 @@ def test_tests_import_nothing_from_a_conftest() -> None:
         if re.search(r"^(from|import) conftest\b", path.read_text(), re.MULTILINE)
     ]
     assert not guilty
+
+
+def test_test_modules_of_folders_without_a_package_have_names_of_their_own() -> None:
+    # pytest imports them by their bare names, and refuses a second one. kvm and xen run by themselves, in rigs.
+    alone = {"kvm", "xen", "rigs"}
+    names = [
+        path.name
+        for path in tracked("tests/**/test_*.py")
+        if not (path.parent / "__init__.py").exists() and path.relative_to(ROOT).parts[1] not in alone
+    ]
+    assert sorted(names) == sorted(set(names))
