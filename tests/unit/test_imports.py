@@ -139,7 +139,7 @@ def test_tests_import_nothing_from_a_conftest() -> None:
 
 
 def test_test_modules_of_folders_without_a_package_have_names_of_their_own() -> None:
-    # pytest imports them by their bare names, and refuses a second one. kvm and xen run by themselves, in rigs.
+    # pytest imports them by their bare names, and refuses a second one. kvm and xen run alone, in rigs.
     alone = {"kvm", "xen", "rigs"}
     names = [
         path.name
