@@ -257,6 +257,8 @@ DOCUMENTS = (
     b'{"id":1,"do":"cpus","count":0}',
     b'{"id":1,"do":"cpus","count":99999999999999999999999}',
     b'{"id":1,"do":"plug","device":1}',
+    b'{"id":1,"do":"plug","device":{"a":{"b":{"c":1}}}}',
+    b'{"id":1,"do":"plug","device":{"a":[[1]]}}',
     b'{"id":1,"do":"plug","device":' + b"[" * 30000 + b"]" * 30000 + b"}",
     b'{"id":1,"do":"plug","device":' + b'{"a":' * 9000 + b"1" + b"}" * 9000 + b"}",
     b"\xff\xfe{}",
@@ -447,6 +449,7 @@ async def test_client_that_leaves_in_the_middle_is_forgotten(served: Served) -> 
     assert await served.answers()
 
 
+@pytest.mark.host("another user to become")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 async def test_another_user_gets_no_word_even_where_the_folder_lets_them_in(
     served: Served, folder: Path, caplog: pytest.LogCaptureFixture

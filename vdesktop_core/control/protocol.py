@@ -35,6 +35,10 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_WAIT)]
 #: A slot's number, or its device's name.
 SlotName = Annotated[int, msgspec.Meta(ge=0, le=255)] | Annotated[str, msgspec.Meta(max_length=64)]
 
+_Leaf = str | int | float | bool | None
+#: What a key of a device's table may be: as deep as TOML written by people, and no deeper.
+TableValue = _Leaf | list[_Leaf] | dict[str, _Leaf | list[_Leaf]]
+
 
 class Hello(msgspec.Struct, frozen=True):
     """The machine's first line."""
@@ -86,7 +90,7 @@ class Resume(Request, frozen=True, tag="resume"):
 class Plug(Request, frozen=True, tag="plug"):
     """Add a device; ``device`` has the keys of a ``[[device]]`` table. Returns its slot."""
 
-    device: dict[str, Any]
+    device: dict[str, TableValue]
 
 
 class Unplug(Request, frozen=True, tag="unplug"):
