@@ -314,6 +314,19 @@ async def test_file_sent_beyond_its_credit_is_cancelled(desk: Any) -> None:
     assert desk.drop.data == b""
 
 
+async def test_flood_of_empty_pieces_and_cancels_queues_one_end(desk: Any) -> None:
+    await desk.page.send({"type": "file", "id": 4, "name": "a", "size": 2})
+    await desk.page.told("credit")
+    upload = desk.channel._uploads._active[4]
+    for _ in range(1000):
+        upload.add(b"")
+    assert upload._pieces.qsize() == 0
+    for _ in range(1000):
+        upload.add(None)
+    assert upload._pieces.qsize() == 1
+    assert (await desk.page.told("ended"))["state"] == "cancelled"
+
+
 async def test_flood_of_files_is_bounded(desk: Any) -> None:
     for number in range(100):
         await desk.page.send({"type": "file", "id": number, "name": "a", "size": 10})

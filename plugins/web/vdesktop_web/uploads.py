@@ -67,12 +67,16 @@ class _Upload:
         self._message = message
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._credit = 0  # bytes that the page may send, and has not
+        self._given_up = False
 
     def add(self, data: bytes | None) -> None:
-        """Queue a piece. One without credit ends it: the queue is bounded by the window."""
+        """Queue a piece. One without credit ends it, an empty one is none: the window bounds the queue."""
+        if self._given_up or data == b"":
+            return
         if data is not None:
             self._credit -= len(data)
-        self._pieces.put_nowait(data if self._credit >= 0 else None)
+        self._given_up = data is None or self._credit < 0
+        self._pieces.put_nowait(None if self._given_up else data)
 
     async def copy(self, drop: FileDrop, tell: Callable[[ToPage], Awaitable[None]]) -> Ended:
         name, size, number = self._message.name, self._message.size, self._message.id
