@@ -12,7 +12,7 @@ from desktop import BootedDesktop, booted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ARCHES = ("x86_64", "aarch64")
+ARCHES = ("x86_64", "aarch64", "riscv64")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
