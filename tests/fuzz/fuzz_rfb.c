@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * libFuzzer target: what an RFB client sends, in pieces of any length, to a
- * server whose screen changes in between; nobody else runs, so that the same input
- * gives the same run. What the server says of the client is checked: Python takes
- * it at its word.
+ * server whose screen changes in between. Nobody else runs but one who reads all that
+ * the server says, and each step waits for that: the same input gives the same run.
+ * What the server says of the client is checked: Python takes it at its word.
  *
  * An input is one byte of options, then operations: a byte, and what it takes. */
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -104,15 +106,21 @@ static void take_events(void) {
         }
 }
 
-/* Lets the server act until it has nothing to do; reads all that it says. */
-static bool turn(void) {
+/* A thread: a picture may be larger than the socket's buffer, and is waited for. */
+static void *read_all(void *unused) {
     static uint8_t said[1 << 16];
+    (void)unused;
+    while (recv(run.peer, said, sizeof said, 0) > 0)
+        continue;
+    return NULL;
+}
+
+/* Lets the server act until it has nothing to do, and all that it says is read. */
+static bool turn(void) {
     bool on = true;
-    for (int i = 0; i < 4 && on; i++) {
+    for (int i = 0; on && (i < 4 || !rfb_drained(run.client)); i++) {
         run.client->next_frame = 0;
-        on = rfb_client_turn(run.client, 0);
-        while (recv(run.peer, said, sizeof said, MSG_DONTWAIT) > 0)
-            continue;
+        on = rfb_client_turn(run.client, i < 4 ? 0 : 1);
         if (!run.hold)
             take_events();
     }
@@ -178,6 +186,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int ends[2];
     fuzz_check(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends));
     run.peer = ends[0];
+    fuzz_check(!fcntl(run.peer, F_SETFL, 0)); /* it blocks; what is sent on it says that it must not */
+    pthread_t reader;
+    fuzz_check(!pthread_create(&reader, NULL, read_all, NULL));
     run.server = options & OPTION_PASSWORD ? rig.closed : rig.open;
     run.screens = options & OPTION_TWO_SCREENS ? 2 : 1;
     run.hold = false;
@@ -210,6 +221,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     run.server->clients = NULL;
     run.server->blocked_until = run.server->failures = 0;
     rfb_client_free(run.client);
+    pthread_join(reader, NULL); /* it has read the end */
     close(run.peer);
     for (uint32_t i = 0; i < run.screens; i++) {
         vd_viewer_free(viewers[i]);
