@@ -4,15 +4,31 @@
 A skipped test is a hole in what a run shows. Where CI says that a layer runs, a skip in it fails, and so
 does a layer without a single passed test. Tests that need what not every host can have (a TAP device, KVM)
 are marked ``host``, and only they may be skipped then.
+
+With ``-n`` (pytest-xdist) modules run side by side, and a module's guests too: only tests of the same guest
+share what a fixture booted.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+try:
+    import hypothesis
+except ImportError:  # in a rig, which has what its tests need
+    pass
+else:
+    # How long an example takes is the machine's affair, and its other work's.
+    hypothesis.settings.register_profile(
+        "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("untimed")
+
 _TESTS = Path(__file__).parent
+_GUEST = re.compile(r"(x86_64|aarch64|riscv64)(-(bookworm|trixie))?")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,43 +47,61 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "host(what): needs what not every host has; may be skipped")
     required = {name for name in config.getoption("require").split(",") if name}
     if required:
-        config.pluginmanager.register(_Required(required), "vdesktop-required-layers")
+        plugin = _Required(required, hasattr(config, "workerinput"))
+        config.pluginmanager.register(plugin, "vdesktop-required-layers")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # xdist reads the groups where the tests run.
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        guest = _GUEST.search(item.name)
+        module = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(f"{module}-{guest[0]}" if guest else module))
 
 
 class _Required:
     """Turns skips of required layers into failures, and watches that each layer ran."""
 
-    def __init__(self, layers: set[str]) -> None:
+    def __init__(self, layers: set[str], worker: bool) -> None:
         self.layers = layers
+        # One of several processes: the one that they report to gives the verdict.
+        self.worker = worker
         self.passed: set[str] = set()
 
     @staticmethod
-    def layer(path: Path) -> str:
-        try:
-            return path.relative_to(_TESTS).parts[0]
-        except ValueError:
-            return ""
+    def layer(nodeid: str) -> str:
+        """The folder of tests/ that a test is in, or "" for another's."""
+        path = (_TESTS.parent / nodeid.partition("::")[0]).resolve()
+        return path.relative_to(_TESTS).parts[0] if path.is_relative_to(_TESTS) else ""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> object:
         report = yield
-        if self.layer(item.path) in self.layers:
-            if report.skipped and not hasattr(report, "wasxfail") and not item.get_closest_marker("host"):
-                reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-                report.outcome = "failed"
-                report.longrepr = f"{item.nodeid} must run here, and was skipped: {reason}"
-            if report.when == "call" and report.passed:
-                self.passed.add(self.layer(item.path))
+        if (
+            report.skipped
+            and self.layer(item.nodeid) in self.layers
+            and not hasattr(report, "wasxfail")
+            and not item.get_closest_marker("host")
+        ):
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} must run here, and was skipped: {reason}"
         return report
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and report.passed:
+            self.passed.add(self.layer(report.nodeid))
+
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.skipped and report.nodeid.split("/")[1:2] and report.nodeid.split("/")[1] in self.layers:
+        if report.skipped and self.layer(report.nodeid) in self.layers:
             report.outcome = "failed"
             report.longrepr = f"{report.nodeid} must run here, and was skipped as a whole"
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self.layers - self.passed and session.exitstatus == pytest.ExitCode.OK:
+        if not self.worker and self.layers - self.passed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

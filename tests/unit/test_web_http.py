@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import os
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -181,9 +181,10 @@ async def test_pictures_with_bytes_before_the_answer_are_refused(web: Any) -> No
         b"GET /" + b"a" * 100_000,
         b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x: y\r\n" * 20_000 + b"\r\n",
         f"POST /{TOKEN}/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello".encode(),
-        os.urandom(4096),
+        random.Random(4096).randbytes(4096),
         b"\n" * 4096,
     ],
+    ids=["tls", "no host", "version", "long path", "many headers", "body", "noise", "empty lines"],
 )
 async def test_client_that_speaks_no_http_is_closed(web: WebServer, raw: bytes) -> None:
     answer = await ask(web, raw)
