@@ -186,7 +186,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int ends[2];
     fuzz_check(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends));
     run.peer = ends[0];
-    fuzz_check(!fcntl(run.peer, F_SETFL, 0)); /* it blocks; what is sent on it says that it must not */
+    fuzz_check(
+        !fcntl(run.peer, F_SETFL, 0)); /* it blocks; what is sent on it says that it must not */
     pthread_t reader;
     fuzz_check(!pthread_create(&reader, NULL, read_all, NULL));
     run.server = options & OPTION_PASSWORD ? rig.closed : rig.open;
