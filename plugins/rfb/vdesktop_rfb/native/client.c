@@ -48,6 +48,7 @@ struct rfb_client *rfb_client_new(struct rfb_server *server, int fd, uint32_t fl
         c->view[i].viewing = viewings[i];
     c->n_out = WS_SERVER_HEADER_MAX;
     c->ws.on = flags & RFB_WEBSOCKET;
+    rfb_pace_start(c);
     c->can.quality = c->can.effort = -1;
     c->next_can = c->can;
     rfb_format_default(&c->format);
@@ -142,8 +143,10 @@ static void wait_for(struct rfb_client *c, bool pictures, int timeout_ms) {
 void rfb_drain(struct rfb_client *c) {
     rfb_flush(c);
     while (!c->failure && !rfb_drained(c)) {
+        uint64_t since = rfb_now();
         c->stats.late++;
         wait_for(c, false, -1);
+        c->pace.waited += rfb_now() - since;
         rfb_flush(c);
     }
 }

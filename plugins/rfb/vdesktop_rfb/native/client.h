@@ -78,6 +78,23 @@ struct rfb_websocket { /* where in the stream of frames we are */
     uint16_t n_reply;
 };
 
+enum rfb_pace_state {
+    PACE_NONE,    /* no picture's way is measured */
+    PACE_SENDING, /* one is */
+    PACE_ASKED,   /* the client wants the next, although it cannot have all of it yet */
+    PACE_SENT,    /* the client is to say that it has it */
+};
+struct rfb_pace { /* pace.c; rates in bytes a second */
+    enum rfb_pace_state state;
+    uint32_t before;                  /* answers that are to come before this picture's */
+    uint64_t waited, ended, answered; /* ns: for the socket; when it was written; the last answer */
+    uint64_t bytes;                   /* of the picture */
+    uint64_t answers;                 /* rate at which pictures arrived, by the client's word */
+    uint64_t link;                    /* what is believed */
+    uint64_t saves;                   /* rate at which zlib makes pixels fewer */
+    uint32_t raw_tiles;
+};
+
 struct rfb_damage {
     uint32_t n;
     struct vd_rect rect[PENDING_MAX];
@@ -151,6 +168,7 @@ struct rfb_client {
     void *jpeg;
     uint8_t effort; /* enum rfb_effort, for so many more tiles */
     uint32_t effort_tiles;
+    struct rfb_pace pace;
     struct rfb_stats stats;
 };
 
@@ -247,6 +265,13 @@ bool rfb_update_due(struct rfb_client *c);
 void rfb_update(struct rfb_client *c);
 /* Begins a rectangle of a picture: its header. */
 void rfb_rectangle(struct rfb_client *c, const struct vd_rect *rect, int32_t encoding);
+
+/* pace.c */
+void rfb_pace_start(struct rfb_client *c);
+/* A picture is to be written; it was; the client has asked for the next, or answered a fence. */
+void rfb_pace_begin(struct rfb_client *c);
+void rfb_pace_end(struct rfb_client *c);
+void rfb_pace_answered(struct rfb_client *c);
 
 /* encode.c: a rectangle of TILE_PIXELS at most. */
 void rfb_encode(struct rfb_client *c, const struct vd_rect *rect);

@@ -4,13 +4,18 @@
 
 #include <stdlib.h>
 
-enum { WINDOW_BITS = 15, MEMORY_LEVEL = 8, EFFORT_MAX = 3 };
+enum { WINDOW_BITS = 15, MEMORY_LEVEL = 8 };
+enum { LEVEL = 1, LEVEL_MAX = 3, LEVEL_SLOW = 6 };
 /* <zconf.h>: (1 << (window_bits + 2)) + (1 << (mem_level + 9)), and a few KiB. */
 enum { STREAM_MEMORY = (1 << (WINDOW_BITS + 2)) + (1 << (MEMORY_LEVEL + 9)) + (6 << 10) };
 
 /* What the client wants, within what keeps up with a moving picture. */
 static int level_of(const struct rfb_client *c) {
-    return c->can.effort < 0 ? 1 : c->can.effort < EFFORT_MAX ? c->can.effort : EFFORT_MAX;
+    bool slow = rfb_pace_slow(c);
+    int most = slow ? LEVEL_SLOW : LEVEL_MAX;
+    if (c->can.effort < 0)
+        return slow ? LEVEL_SLOW : LEVEL;
+    return c->can.effort < most ? c->can.effort : most;
 }
 
 enum rfb_effort rfb_effort_next(struct rfb_client *c) {
@@ -85,19 +90,26 @@ void rfb_encoders_free(struct rfb_client *c) {
         rfb_libraries(c)->tjDestroy(c->jpeg);
 }
 
-static void encode_raw(struct rfb_client *c, const struct vd_rect *rect) {
+void rfb_encode_raw(struct rfb_client *c, const struct vd_rect *rect) {
     size_t n = (size_t)rect->width * rect->height;
     rfb_rectangle(c, rect, ENCODING_RAW);
     uint8_t *to = rfb_room(c, n * (c->format.bits / 8));
+    if (to)
+        rfb_wrote(c, rfb_pack(&c->format, c->tile, n, to));
+}
+
+/* As above, from the screen; without the way round by c->tile where it can be. */
+static void fetch_raw(struct rfb_client *c, const struct vd_rect *rect) {
+    if (!rfb_format_native(&c->format)) {
+        rfb_screens_fetch(c, rect, c->tile);
+        return rfb_encode_raw(c, rect);
+    }
+    rfb_rectangle(c, rect, ENCODING_RAW);
+    uint8_t *to = rfb_room(c, 4 * (size_t)rect->width * rect->height);
     if (!to)
         return;
-    if (rfb_format_native(&c->format)) {
-        rfb_screens_fetch(c, rect, to);
-        rfb_wrote(c, to + 4 * n);
-        return;
-    }
-    rfb_screens_fetch(c, rect, c->tile);
-    rfb_wrote(c, rfb_pack(&c->format, c->tile, n, to));
+    rfb_screens_fetch(c, rect, to);
+    rfb_wrote(c, to + 4 * (size_t)rect->width * rect->height);
 }
 
 void rfb_encode(struct rfb_client *c, const struct vd_rect *rect) {
@@ -109,6 +121,6 @@ void rfb_encode(struct rfb_client *c, const struct vd_rect *rect) {
         rfb_encode_zrle(c, rect);
         break;
     default:
-        encode_raw(c, rect);
+        fetch_raw(c, rect);
     }
 }

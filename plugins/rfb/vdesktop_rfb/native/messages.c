@@ -33,6 +33,8 @@ static void set_encodings(struct rfb_client *c, const uint8_t *in, size_t n) {
 static void update_request(struct rfb_client *c, const uint8_t *in, size_t n) {
     (void)n;
     c->wants = true;
+    if (!c->continuous)
+        rfb_pace_answered(c);
     if (in[1]) /* incremental */
         return;
     c->wants_all = true;
@@ -94,8 +96,10 @@ static void fence(struct rfb_client *c, const uint8_t *in, size_t n) {
             rfb_fail(c, "it does not read what it asks for");
         return;
     }
-    if (c->fences)
+    if (c->fences) {
         c->fences--;
+        rfb_pace_answered(c);
+    }
     if (in[8] == 8) {
         uint64_t sent = get64(in + 9), now = rfb_now();
         if (sent <= now)

@@ -3,6 +3,7 @@
 #ifndef RFB_PALETTE_H
 #define RFB_PALETTE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -57,6 +58,27 @@ static inline size_t palette_two(const uint32_t *pixels, size_t n, uint32_t a, u
             break;
     }
     return at;
+}
+
+/* All colours, of which there are `most` at most; false: there are more. */
+static inline bool palette_find(struct palette *palette, const uint32_t *pixels, size_t n,
+                                uint32_t most) {
+    palette_clear(palette);
+    uint32_t last = pixels[0], before = last; /* the two that were seen last */
+    if (palette_add(palette, last, most) == most)
+        return false;
+    for (size_t i = 0; i < n;) {
+        i += palette_two(pixels + i, n - i, last, before);
+        for (size_t end = n - i < 64 ? n : i + 64; i < end; i++) {
+            if (pixels[i] == last)
+                continue;
+            if (pixels[i] != before && palette_add(palette, pixels[i], most) == most)
+                return false;
+            before = last;
+            last = pixels[i];
+        }
+    }
+    return true;
 }
 
 #endif

@@ -80,9 +80,14 @@ static void write_palette(struct rfb_client *c, struct palette *palette,
 }
 
 static void write_full(struct rfb_client *c, size_t n) {
+    if (!rfb_room(c, 1 + LENGTH_SIZE + rfb_deflate_bound(4 * n))) /* no waiting in between */
+        return;
+    uint64_t since = rfb_now();
+    size_t before = c->n_out;
     rfb_write(c, (uint8_t[]){STREAM_FULL << CONTROL_STREAM_SHIFT}, 1);
     uint8_t *end = rfb_pack_tpixel(&c->format, c->tile, n, c->packed);
     write_bytes(c, STREAM_FULL, rfb_effort_next(c), c->packed, (size_t)(end - c->packed));
+    rfb_pace_saved(c, n, c->n_out - before, rfb_now() - since);
 }
 
 /* false: it has to be done without. */
@@ -113,38 +118,21 @@ static bool may_be_jpeg(const struct rfb_client *c, size_t n) {
            rfb_libraries(c)->turbojpeg;
 }
 
-/* false: too many colours. */
-static bool find_colours(struct palette *palette, const uint32_t *pixels, size_t n, uint32_t most) {
-    palette_clear(palette);
-    uint32_t last = pixels[0], before = last; /* the two that were seen last */
-    if (palette_add(palette, last, most) == most)
-        return false;
-    for (size_t i = 0; i < n;) {
-        i += palette_two(pixels + i, n - i, last, before);
-        for (size_t end = n - i < 64 ? n : i + 64; i < end; i++) {
-            if (pixels[i] == last)
-                continue;
-            if (pixels[i] != before && palette_add(palette, pixels[i], most) == most)
-                return false;
-            before = last;
-            last = pixels[i];
-        }
-    }
-    return true;
-}
-
 void rfb_encode_tight(struct rfb_client *c, const struct vd_rect *rect) {
     struct palette palette;
     size_t n = (size_t)rect->width * rect->height;
     /* A palette has to be shorter than the pixels. */
     uint32_t most = n / 4 < PALETTE_MAX ? (uint32_t)(n / 4) + 1 : PALETTE_MAX;
     rfb_screens_fetch(c, rect, c->tile);
+    bool few = palette_find(&palette, c->tile, n, most);
+    bool jpeg = !few && may_be_jpeg(c, n);
+    if (!few && !jpeg && rfb_pace_raw(c, n))
+        return rfb_encode_raw(c, rect);
     rfb_rectangle(c, rect, ENCODING_TIGHT);
-    bool few = find_colours(&palette, c->tile, n, most);
     if (few && palette.n == 1)
         write_fill(c, palette.colour[0]);
     else if (few)
         write_palette(c, &palette, rect);
-    else if (!may_be_jpeg(c, n) || !write_jpeg(c, rect))
+    else if (!jpeg || !write_jpeg(c, rect))
         write_full(c, n);
 }

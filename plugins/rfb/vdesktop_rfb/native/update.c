@@ -4,7 +4,8 @@
 
 #include "client.h"
 
-enum { TIGHT_WIDTH = 512, TIGHT_PIXELS = 1 << 16, RECTANGLES_MAX = 60000 };
+/* Of a rectangle that is compressed: small, as each is of few colours or of many. */
+enum { ZLIB_WIDTH = 512, ZLIB_PIXELS = 1 << 16, RECTANGLES_MAX = 60000 };
 
 /* What the client said meanwhile holds from here on. */
 static void settle(struct rfb_client *c) {
@@ -154,10 +155,10 @@ static uint32_t extensions(const struct rfb_client *c, int32_t codes[3]) {
 /* The largest part of a rectangle that is encoded at once. */
 static void tile_size(const struct rfb_client *c, const struct vd_rect *rect, uint32_t *width,
                       uint32_t *height) {
-    bool tight = c->can.encoding == ENCODING_TIGHT;
-    uint32_t most = tight ? TIGHT_WIDTH : TILE_WIDTH_MAX;
+    bool zlib = c->can.encoding != ENCODING_RAW;
+    uint32_t most = zlib ? ZLIB_WIDTH : TILE_WIDTH_MAX;
     *width = rect->width < most ? rect->width : most;
-    *height = (tight ? TIGHT_PIXELS : TILE_PIXELS) / *width;
+    *height = (zlib ? ZLIB_PIXELS : TILE_PIXELS) / *width;
     if (c->can.encoding == ENCODING_ZRLE && *height > 64)
         *height -= *height % 64;
     if (*height > rect->height)
@@ -233,10 +234,12 @@ void rfb_update(struct rfb_client *c) {
     }
     if (rfb_update_due(c)) {
         c->wants = c->wants_all = false;
+        rfb_pace_begin(c);
         if (c->tell_size)
             send_size(c);
         else
             send_picture(c);
+        rfb_pace_end(c);
         if (c->continuous && c->can.fence)
             send_fence(c);
     }

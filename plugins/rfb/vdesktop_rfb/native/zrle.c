@@ -118,21 +118,30 @@ void rfb_encode_zrle(struct rfb_client *c, const struct vd_rect *rect) {
     struct tile tile;
     uint8_t probe[4], *to = c->packed;
     uint32_t black = 0;
-    tile.cpixel = (size_t)(rfb_pack_cpixel(&c->format, &black, 1, probe) - probe);
+    size_t pixels = (size_t)rect->width * rect->height;
     rfb_screens_fetch(c, rect, c->tile);
+    bool many = !palette_find(&tile.palette, c->tile, pixels, PALETTE_MAX);
+    if (many && rfb_pace_raw(c, pixels))
+        return rfb_encode_raw(c, rect);
+    uint64_t since = rfb_now();
+    tile.cpixel = (size_t)(rfb_pack_cpixel(&c->format, &black, 1, probe) - probe);
     for (uint32_t y = 0; y < rect->height; y += SIDE)
         for (uint32_t x = 0; x < rect->width; x += SIDE) {
             cut_tile(c->tile, rect, x, y, &tile);
             to = write_tile(&c->format, &tile, to);
         }
     size_t n = (size_t)(to - c->packed);
+    uint64_t spent = rfb_now() - since;
     rfb_rectangle(c, rect, ENCODING_ZRLE);
     uint8_t *out = rfb_room(c, 4 + rfb_deflate_bound(n));
     if (!out)
         return;
+    since = rfb_now();
     enum rfb_effort effort = rfb_effort_next(c);
     size_t length = rfb_deflate(c, ZLIB_ZRLE, effort, c->packed, n, out + 4);
     rfb_effort_done(c, effort, n, length);
+    if (many)
+        rfb_pace_saved(c, pixels, length, spent + rfb_now() - since);
     put32(out, (uint32_t)length);
     rfb_wrote(c, out + 4 + length);
 }
