@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: How often a register is looked at that a guest is to change.
 _LOOK_SECONDS = 0.1
+#: How long whoever takes a device away waits for its driver to let go of it.
+_LET_GO_SECONDS = 10.0
 #: Nobody took the request: another way may do.
 _UNHEARD = (Outcome.NO_DRIVER, Outcome.GONE)
 
@@ -49,6 +51,8 @@ class Hotplug:
     def wake(self) -> None:
         """Hear that some driver did something to its device, or that the machine's state changed."""
         self._news.set()
+        if self._machine.state in (State.RUNNING, State.PAUSED):
+            self._sweep()
 
     @property
     def _power(self) -> PowerDevice | None:
@@ -94,19 +98,22 @@ class Hotplug:
             self._publish("plugged", occupant)
             return occupant.slot
 
-    async def unplug(self, slot: int | str, *, timeout: float, force: bool) -> None:
+    async def unplug(self, slot: int | str, *, timeout: float, force: bool) -> bool:
         """See :meth:`vdesktop_core.machine.Machine.unplug`."""
         async with self._lock:
             self._check_alive()
             slots = self._machine.board.slots
             occupant = slots.find(slot)
             self._removable(occupant)
+            known_lost = occupant.slot in slots.lost
             if slots.in_use(occupant.slot) and not (force and not timeout):
                 await self._release(occupant, timeout, force=force)
             self._check_alive()
-            slots.take(occupant)
-            self._slots_changed(occupant.slot)
-            self._publish("unplugged", occupant)
+            if slots.in_use(occupant.slot) and force and not known_lost and slots.lose(occupant):
+                await self._tell_lost(occupant)
+            elif occupant in slots.occupants:
+                self._empty(occupant)
+            return occupant not in slots.occupants
 
     async def set_cpus(self, count: int, *, timeout: float) -> None:
         """See :meth:`vdesktop_core.machine.Machine.set_cpus`."""
@@ -154,7 +161,7 @@ class Hotplug:
             DeviceError: it refuses.
             GuestTimeoutError: it has not in time.
         """
-        if self._power is not None:
+        if self._power is not None and occupant.slot not in self._machine.board.slots.lost:
             answer = await self._answer(self._power.eject(occupant.slot, timeout))
             if answer.ok or force:
                 return
@@ -168,6 +175,30 @@ class Hotplug:
             f"{occupant.name!r} (slot {occupant.slot}) stays: the guest has not let go of it within "
             f"{timeout:g} s; nothing in it hears of this: unbind the device inside, or force it"
         )
+
+    async def _tell_lost(self, occupant: Occupant) -> None:
+        """Tell the guest that nothing is behind a device any more, and give its driver time to go."""
+        self._publish("lost", occupant)
+        if self._power is not None:
+            self._power.slot_lost(occupant.slot)
+            running = self._machine.state is State.RUNNING
+            await self._until(lambda: not self._keeps(occupant), _LET_GO_SECONDS if running else 0)
+
+    def _keeps(self, occupant: Occupant) -> bool:
+        self._sweep()
+        return occupant in self._machine.board.slots.occupants
+
+    def _sweep(self) -> None:
+        """Empty slots whose device was lost and whose driver has let go since."""
+        slots = self._machine.board.slots
+        for occupant in [each for each in slots.occupants if each.slot in slots.lost]:
+            if not slots.in_use(occupant.slot):
+                self._empty(occupant)
+
+    def _empty(self, occupant: Occupant) -> None:
+        self._machine.board.slots.take(occupant)
+        self._slots_changed(occupant.slot)
+        self._publish("unplugged", occupant)
 
     def _slots_changed(self, slot: int) -> None:
         """Tell the guest that a slot was filled or emptied: once, as two that attach it would collide."""

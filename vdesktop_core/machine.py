@@ -227,19 +227,23 @@ class Machine:
         self._expect(State.RUNNING, State.PAUSED)
         return await self.hotplug.plug(device)
 
-    async def unplug(self, slot: int | str, *, timeout: float = 30.0, force: bool = False) -> None:
+    async def unplug(self, slot: int | str, *, timeout: float = 30.0, force: bool = False) -> bool:
         """Remove a device. When this returns, all it acknowledged is kept and nothing uses it any more.
 
         Args:
             slot: its slot or name.
             timeout: seconds that the guest has to let go of it.
-            force: remove it then, in any case; requests that it has are completed or failed.
+            force: take it away then, in any case: requests that it has are completed or failed. While its
+                driver keeps it, the slot is not empty: it fails all requests. Forced again, it is empty.
+
+        Returns:
+            Whether the slot is empty. False only with ``force``.
 
         Raises:
             VdesktopError: there is no such device, or the guest keeps it.
         """
         self._expect(State.RUNNING, State.PAUSED)
-        await self.hotplug.unplug(slot, timeout=timeout, force=force)
+        return await self.hotplug.unplug(slot, timeout=timeout, force=force)
 
     async def set_cpus(self, count: int, *, timeout: float = 30.0) -> None:
         """Have the guest use ``count`` CPUs, 1 to the configuration's ``max_cpus``.
@@ -289,8 +293,8 @@ class Machine:
     def subscribe(self, listener: Callable[[str, dict[str, Any]], None]) -> Callable[[], None]:
         """Have a function called with each event's name and detail; returns how to stop that.
 
-        Events: ``state`` (state), ``reset``, ``plugged`` and ``unplugged`` (slot, name, type), ``cpus``
-        (count), ``ended`` (outcome, detail).
+        Events: ``state`` (state), ``reset``, ``plugged``, ``lost`` and ``unplugged`` (slot, name, type),
+        ``cpus`` (count), ``ended`` (outcome, detail).
         """
         self._listeners.append(listener)
 

@@ -122,6 +122,8 @@ class Slots:
         self._slots: list[MmioSlot] = []
         self._occupants: dict[int, Occupant] = {}
         self._emptied: dict[int, None] = {}  # in the order of it
+        #: Slots whose device answers, but has nothing behind it any more: see :meth:`lose`.
+        self.lost: set[int] = set()
         self._doorbells = Doorbells(vm)
         self.layout: list[SlotLayout] = []
         with contextlib.ExitStack() as stack:
@@ -216,6 +218,20 @@ class Slots:
         log.debug("slot %d: %s (%s)", slot, name, kind.name)
         return occupant
 
+    def lose(self, occupant: Occupant) -> bool:
+        """Take away what stands behind a device whose driver does not let go of it.
+
+        When this returns True, every request that it took is completed or failed, its image or
+        network is closed, and it fails what needs one from now on, in its slot, for as long as the driver
+        keeps it: a guest that is not told, or does not care, never waits for an answer. False: this device
+        can only be taken.
+        """
+        if occupant.slot not in self.lost and self._slots[occupant.slot].lose():
+            self.lost.add(occupant.slot)
+            occupant.device.lost()
+            log.debug("slot %d: %s is lost", occupant.slot, occupant.name)
+        return occupant.slot in self.lost
+
     def take(self, occupant: Occupant) -> None:
         """Detach and close a device.
 
@@ -225,6 +241,7 @@ class Slots:
         self._doorbells.remove(self._slots[occupant.slot])
         self._slots[occupant.slot].detach()
         del self._occupants[occupant.slot]
+        self.lost.discard(occupant.slot)
         self._emptied[occupant.slot] = None
         for _ in self._slots[occupant.slot].events():
             pass  # of a driver that has nothing to drive any more

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class SlotStatus(msgspec.Struct, frozen=True):
-    """An occupied slot. ``status`` is the register of virtio 1.4 §2.1; 0 or 1: no driver has the device."""
+    """An occupied slot. ``status`` is the register of virtio 1.4 §2.1; 0 or 1: no driver has the device.
+
+    ``lost``: unplugged by force, and fails all requests until its driver lets go of it.
+    """
 
     slot: int
     address: int
@@ -22,6 +25,7 @@ class SlotStatus(msgspec.Struct, frozen=True):
     type: str
     virtio_id: int
     status: int
+    lost: bool
 
 
 class CpuStatus(msgspec.Struct, frozen=True):
@@ -74,6 +78,7 @@ def machine_status(machine: Machine) -> MachineStatus:
                 type=occupant.type.name,
                 virtio_id=occupant.type.virtio_id,
                 status=int(board.slots.status(occupant.slot)),
+                lost=occupant.slot in board.slots.lost,
             )
             for occupant in occupants
         ),

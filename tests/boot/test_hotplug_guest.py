@@ -89,8 +89,9 @@ def test_slots_run_out_and_come_back(person: Person) -> None:
     free = control.status()["free_slots"]
     control("plug", *["rng"] * free)
     assert "all slots are occupied" in control.refused("plug", "rng")[1]
-    names = [slot["name"] for slot in control.status()["slots"] if slot["slot"] > 2]
-    control("unplug", "--force", *names)
+    for _ in range(2):  # a driver that bound to one by itself keeps what is left of it, the first time
+        if names := [slot["name"] for slot in control.status()["slots"] if slot["slot"] > 2]:
+            control("unplug", "--force", *names)
     assert control.status()["free_slots"] == free
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -233,3 +234,31 @@ def stub_disk(store: StubStore, **options: Any) -> Iterator[Disk]:
         yield disk
     finally:
         disk.free(store=False)
+
+
+class Gate:
+    """Makes chosen operations of a stub wait until they are let through."""
+
+    def __init__(self, store: StubStore, *ops: str) -> None:
+        self.open = threading.Event()
+        self.waiting = threading.Semaphore(0)
+        self.arrived = 0
+        self._ops = ops
+        self._lock = threading.Lock()
+        store.before = self._before
+
+    def _before(self, op: str, _offset: int) -> int:
+        if op in self._ops:
+            with self._lock:
+                self.arrived += 1
+            self.open.wait(20)
+        return 0
+
+
+@contextmanager
+def opened(gate: Gate) -> Iterator[None]:
+    """Let everything through at the end, whatever happens: no test leaves a worker waiting."""
+    try:
+        yield
+    finally:
+        gate.open.set()

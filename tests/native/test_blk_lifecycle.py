@@ -7,44 +7,11 @@ import errno
 import os
 import subprocess
 import threading
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from blk_rig import FLUSH, IN, IOERR, OK, OUT, UNTOUCHED, StubStore, file_disk, stub_disk
+from blk_rig import FLUSH, IN, IOERR, OK, OUT, UNTOUCHED, Gate, StubStore, file_disk, opened, stub_disk
 from split_driver import wait_for
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-class Gate:
-    """Makes chosen operations of a stub wait until they are let through."""
-
-    def __init__(self, store: StubStore, *ops: str) -> None:
-        self.open = threading.Event()
-        self.waiting = threading.Semaphore(0)
-        self.arrived = 0
-        self._ops = ops
-        self._lock = threading.Lock()
-        store.before = self._before
-
-    def _before(self, op: str, _offset: int) -> int:
-        if op in self._ops:
-            with self._lock:
-                self.arrived += 1
-            self.open.wait(20)
-        return 0
-
-
-@contextmanager
-def opened(gate: Gate) -> Iterator[None]:
-    """Let everything through at the end, whatever happens: no test leaves a worker waiting."""
-    try:
-        yield
-    finally:
-        gate.open.set()
 
 
 def test_flush_is_acknowledged_only_when_the_store_has_flushed() -> None:

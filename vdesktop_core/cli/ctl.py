@@ -128,6 +128,8 @@ _DRIVER, _DRIVER_OK, _NEEDS_RESET, _FAILED = 2, 4, 64, 128
 
 def _driver(slot: dict[str, Any]) -> str:
     status = slot["status"]
+    if slot.get("lost"):
+        return "lost: fails all requests until its driver lets go"
     if status & (_NEEDS_RESET | _FAILED):
         return "failed"
     return "running" if status & _DRIVER_OK else "starting" if status & _DRIVER else "none"
@@ -223,10 +225,12 @@ def plug(ctx: click.Context, /, device: tuple[str, ...], *, as_json: bool) -> No
 def unplug(ctx: click.Context, /, slot: tuple[str, ...], timeout: float | None, *, force: bool) -> None:
     """Remove the devices of SLOT… (numbers or names), when the guest lets go of them. [timeout: 30 s]
 
-    --force removes them at once, or after --timeout.
+    --force takes them away at once, or after --timeout: a driver that keeps one gets errors from then on.
     """
     for each in slot:
-        _call(ctx, "unplug", slot=_slot(each), timeout=timeout, force=force)
+        answer = _call(ctx, "unplug", slot=_slot(each), timeout=timeout, force=force)
+        if not answer.get("empty", True):
+            click.echo(f"{each}: taken away; its slot is free when the guest's driver lets go of it")
 
 
 @ctl.command()

@@ -66,8 +66,7 @@ async def _plug(machine: Machine, request: protocol.Plug) -> dict[str, Any]:
 
 async def _unplug(machine: Machine, request: protocol.Unplug) -> dict[str, Any]:
     timeout = request.timeout or (0.0 if request.force else protocol.CHANGE_SECONDS)
-    await machine.unplug(request.slot, timeout=timeout, force=request.force)
-    return {}
+    return {"empty": await machine.unplug(request.slot, timeout=timeout, force=request.force)}
 
 
 async def _cpus(machine: Machine, request: protocol.Cpus) -> dict[str, Any]:

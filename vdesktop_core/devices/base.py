@@ -87,6 +87,12 @@ class Device(abc.ABC):
     def on_event(self, kind: int, a: int, b: int) -> None:  # noqa: B027  (an optional hook)
         """Hear of a driver decision (``VD_EVENT_*``), on the control loop."""
 
+    def lost(self) -> None:  # noqa: B027  (an optional hook)
+        """Close what stands behind this device: its native part has let go of it (``vd_device_ops.lose``).
+
+        The device stays in its slot, and answers, until its driver lets go; then comes :meth:`close`.
+        """
+
     def counters(self) -> Mapping[str, int]:
         """Monotonic counters for ``--stats``."""
         return {}

@@ -137,6 +137,13 @@ class MmioSlot:
         """Reset and remove the device; when this returns no vCPU is inside of it. False: it was empty."""
         return bool(lib.vd_mmio_detach(self._mmio) != ffi.NULL)
 
+    def lose(self) -> bool:
+        """Take away what stands behind the device, which goes on answering (``vd_device_ops.lose``).
+
+        False: the slot is empty, or its device can only be detached.
+        """
+        return bool(lib.vd_mmio_lose(self._mmio))
+
     def doorbells(self) -> Iterator[tuple[int, int]]:
         """Yield (queue, eventfd) of the queues of the attached device that an eventfd can kick.
 

@@ -36,10 +36,14 @@ static int power_break(struct device *dev, void *unused)
 	return 0;
 }
 
-/* The device is gone already: its driver must not wait for it. */
-static void power_slot_lost(struct power_slot *slot, struct platform_device *pdev)
+/*
+ * What was behind the device is gone. Where the device itself still answers, every request ends by
+ * itself. Else its driver must not wait for it.
+ */
+static void power_slot_lost(struct power_slot *slot, struct platform_device *pdev, bool answers)
 {
-	device_for_each_child(&pdev->dev, NULL, power_break);
+	if (!answers)
+		device_for_each_child(&pdev->dev, NULL, power_break);
 	device_release_driver(&pdev->dev);
 	power_uevent(slot->power, "slot", "lost", slot->index);
 }
@@ -106,12 +110,14 @@ static void power_slot_work(struct work_struct *work)
 
 	pdev = power_find_slot(slot->base);
 	if (pdev && generation != slot->attached_generation && pdev->dev.driver)
-		power_slot_lost(slot, pdev);
+		power_slot_lost(slot, pdev, false);
 	slot->attached_generation = generation;
 	if (state == VIRTIO_POWER_SLOT_FILLED)
 		power_slot_attach(slot, pdev);
 	else if (state == VIRTIO_POWER_SLOT_EJECTING && sequence)
 		power_slot_eject(slot, pdev, sequence);
+	else if (state == VIRTIO_POWER_SLOT_LOST && pdev && pdev->dev.driver)
+		power_slot_lost(slot, pdev, true);
 	if (pdev)
 		put_device(&pdev->dev);
 }
@@ -178,7 +184,8 @@ int power_slots_start(struct power_device *power)
 	power->n_slots = count;
 	/* One may have been filled after its driver looked, and before this one did. */
 	for (i = 0; i < count; i++)
-		if (i != power->own_slot && power->slots[i].state == VIRTIO_POWER_SLOT_FILLED)
+		if (i != power->own_slot && (power->slots[i].state == VIRTIO_POWER_SLOT_FILLED ||
+					     power->slots[i].state == VIRTIO_POWER_SLOT_LOST))
 			queue_work(power->wq, &power->slots[i].work);
 	return 0;
 }

@@ -57,6 +57,7 @@ static const char *const slot_states[] = {
 	[VIRTIO_POWER_SLOT_EMPTY] = "empty",
 	[VIRTIO_POWER_SLOT_FILLED] = "filled",
 	[VIRTIO_POWER_SLOT_EJECTING] = "ejecting",
+	[VIRTIO_POWER_SLOT_LOST] = "lost",
 };
 static const char *const cpu_states[] = {
 	[VIRTIO_POWER_CPU_ABSENT] = "absent",

@@ -87,6 +87,11 @@ class AgentDevice(ConsoleDevice):
             **self._files.counters(),
         }
 
+    def lost(self) -> None:
+        """End the session: see :meth:`close`."""
+        self._link.close()
+        super().lost()
+
     def close(self) -> None:
         """End the session: transfers fail, pastes come to nothing. Idempotent."""
         self._link.close()

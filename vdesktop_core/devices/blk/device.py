@@ -175,6 +175,12 @@ class BlkDevice(Device):
         lib.vd_blk_counters(self._blk, counters)
         return {name: int(getattr(counters, name)) for name, _ in ffi.typeof("struct vd_blk_counters").fields}
 
+    def lost(self) -> None:
+        """Close the image: all that was in flight is answered, and what comes fails."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
     def close(self) -> None:
         """Finish what workers have begun, flush, and close the image; see :meth:`Device.close`."""
         if self._blk != ffi.NULL:
@@ -183,9 +189,7 @@ class BlkDevice(Device):
         for thread in self._threads:
             thread.close()
         self._threads.clear()
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        self.lost()
 
 
 DEVICE_TYPE = DeviceType(

@@ -197,6 +197,11 @@ class ConsoleDevice(Device):
                 found |= {f"port{number}_{key}": int(getattr(counters, key)) for key in COUNTERS}
         return found
 
+    def lost(self) -> None:
+        """Close what the ports were connected to; what the guest says goes nowhere."""
+        for port in self._ports.values():
+            port.close()
+
     def close(self) -> None:
         """Close all ports; the terminal is restored. Idempotent."""
         self._stack.close()

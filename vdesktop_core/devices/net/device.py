@@ -81,7 +81,7 @@ class NetDevice(Device):
 
     def __init__(self, config: NetConfig, context: DeviceContext) -> None:
         super().__init__(context)
-        self._closed = False
+        self._closed = self._port_closed = False
         with contextlib.ExitStack() as stack:
             #: What it is plugged into.
             self.port = open_net(config.backend, context.plugins["net"])
@@ -134,7 +134,14 @@ class NetDevice(Device):
         counters = ffi.new("struct vd_net_counters *")
         lib.vd_net_counters(self._net, counters)
         found = {key: int(getattr(counters, key)) for key in COUNTERS}
+        if self._port_closed:
+            return found
         return found | {f"port_{key}": value for key, value in self.port.counters().items()}
+
+    def lost(self) -> None:
+        """Close what it was plugged into; its link is down, and the guest's frames go nowhere."""
+        self._port_closed = True
+        self.port.close()
 
     def close(self) -> None:
         """Free the card, then what it is plugged into. Idempotent."""

@@ -74,6 +74,7 @@ class PowerDevice(PythonDevice):
         self._inventory: Inventory = control.inventory()
         self._generation = 0
         self._slot_generations = [0] * len(self._inventory.slots)
+        self._lost: set[int] = set()
         self._pending: dict[_Subject, bytes] = {}
         self._asked: dict[_Subject, _Asked] = {}
         self._sequence = 0
@@ -114,9 +115,17 @@ class PowerDevice(PythonDevice):
         """
         with self._lock:
             self._slot_generations[slot] = (self._slot_generations[slot] + 1) % _SEQUENCES
+            self._lost.discard(slot)
             asked = self._asked.pop(_Subject(EventKind.SLOT, slot), None)
         if asked is not None:
             self._settle(asked, Answer(Outcome.GONE))
+        self.inventory_changed()
+        self._announce_slot(slot)
+
+    def slot_lost(self, slot: int) -> None:
+        """Tell the guest that what stood behind a slot's device is gone; :meth:`slot_changed` follows."""
+        with self._lock:
+            self._lost.add(slot)
         self.inventory_changed()
         self._announce_slot(slot)
 
@@ -225,6 +234,8 @@ class PowerDevice(PythonDevice):
     def _slot_state(self, slot: int) -> SlotState:
         if _Subject(EventKind.SLOT, slot) in self._asked:
             return SlotState.EJECTING
+        if slot in self._lost:
+            return SlotState.LOST
         return SlotState.FILLED if self._inventory.slots[slot].device_id else SlotState.EMPTY
 
     # What the requests of the guest need; on this device's thread.

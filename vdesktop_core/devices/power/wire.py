@@ -101,6 +101,7 @@ class SlotState(Code):
     EMPTY = 0, "no device"
     FILLED = 1, "a device"
     EJECTING = 2, "a device, which the host requests the driver to let go of"
+    LOST = 3, "a device that has nothing behind it any more, and fails what needs it"
 
 
 class CpuState(Code):

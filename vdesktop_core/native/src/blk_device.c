@@ -19,6 +19,13 @@ static int on_doorbell(struct vd_device *dev, uint16_t queue) {
     return blk_of(dev)->queues[queue].kick_fd;
 }
 
+static void flush_store(struct vd_blk *blk, struct vd_blk_store *store) {
+    struct blk_request flush = {.type = BLK_T_FLUSH};
+    int error = store->read_only ? 0 : store->flush(store, 0);
+    if (error)
+        blk_log_error(blk, &flush, error);
+}
+
 /* §5.2.5.1, §5.2.6.2: write-back needs a driver that can flush. */
 static void decide_cache_mode(struct vd_blk *blk) {
     uint64_t features = blk->dev.driver_features;
@@ -26,13 +33,9 @@ static void decide_cache_mode(struct vd_blk *blk) {
         blk->host_write_through || !(features >> BLK_F_FLUSH & 1) ||
         ((features >> BLK_F_CONFIG_WCE & 1) && !blk_config_get(&blk->dev, BLK_CONFIG_WRITEBACK));
     bool before = __atomic_exchange_n(&blk->write_through, write_through, __ATOMIC_RELAXED);
-    if (write_through && !before && !blk->store->read_only) {
-        /* What was acknowledged under write-back must not stay volatile. */
-        struct blk_request flush = {.type = BLK_T_FLUSH};
-        int error = blk->store->flush(blk->store, 0);
-        if (error)
-            blk_log_error(blk, &flush, error);
-    }
+    /* What was acknowledged under write-back must not stay volatile. */
+    if (write_through && !before && blk->store != &blk->gone)
+        flush_store(blk, blk->store);
 }
 
 static void on_driver_ok(struct vd_device *dev) {
@@ -71,6 +74,33 @@ static void on_config_written(struct vd_device *dev, uint32_t offset, uint32_t l
         decide_cache_mode(blk);
 }
 
+static int gone_move(struct vd_blk_store *store, const struct vd_iov *iov, uint32_t n,
+                     uint64_t offset, uint32_t flags) {
+    (void)store, (void)iov, (void)n, (void)offset, (void)flags;
+    return -ENODEV;
+}
+
+static int gone_flush(struct vd_blk_store *store, uint32_t flags) {
+    (void)store, (void)flags;
+    return -ENODEV;
+}
+
+static int gone_discard(struct vd_blk_store *store, uint64_t offset, uint64_t len) {
+    (void)store, (void)offset, (void)len;
+    return -ENODEV;
+}
+
+static int gone_zeroes(struct vd_blk_store *store, uint64_t offset, uint64_t len, bool unmap) {
+    (void)store, (void)offset, (void)len, (void)unmap;
+    return -ENODEV;
+}
+
+static void on_lose(struct vd_device *dev) {
+    struct vd_blk *blk = blk_of(dev);
+    if (blk->store != &blk->gone)
+        flush_store(blk, blk_take_store(blk));
+}
+
 static const struct vd_device_ops ops = {
     .driver_ok = on_driver_ok,
     .reset = on_reset,
@@ -79,6 +109,7 @@ static const struct vd_device_ops ops = {
     .notify = on_notify,
     .doorbell = on_doorbell,
     .config_written = on_config_written,
+    .lose = on_lose,
 };
 
 static bool valid(const struct vd_blk_options *options, const struct vd_blk_store *store) {
@@ -102,6 +133,16 @@ struct vd_blk *vd_blk_new(const struct vd_host *host, struct vd_mem *mem, const 
     if (!blk)
         return NULL;
     blk->store = store;
+    blk->gone = (struct vd_blk_store){
+        .readv = gone_move,
+        .writev = gone_move,
+        .flush = gone_flush,
+        .discard = gone_discard,
+        .write_zeroes = gone_zeroes,
+        .size = store->size,
+        .block_size = store->block_size,
+        .read_only = store->read_only,
+    };
     blk->inline_bytes = options->inline_bytes;
     blk->host_write_through = blk->write_through = options->write_through;
     memcpy(blk->serial, options->serial, sizeof blk->serial);
@@ -136,13 +177,11 @@ void vd_blk_free(struct vd_blk *blk) {
     if (!blk)
         return;
     const struct vd_host *host = blk->dev.host;
-    struct blk_request flush = {.type = BLK_T_FLUSH};
     if (blk->pool)
         on_reset(&blk->dev);
     blk_pool_free(blk->pool);
-    int error = blk->store->read_only ? 0 : blk->store->flush(blk->store, 0);
-    if (error)
-        blk_log_error(blk, &flush, error);
+    if (blk->store != &blk->gone)
+        flush_store(blk, blk->store);
     for (uint16_t i = 0; i < blk->dev.n_queues; i++)
         blk_queue_close(&blk->queues[i]);
     host->free(host->opaque, blk);

@@ -106,10 +106,15 @@ static void fail(struct blk_queue *queue, const char *what) {
     vd_device_protocol_error(&queue->blk->dev, what);
 }
 
+/* Under a queue's lock, or by a request that is in flight: it stays valid meanwhile. */
+static struct vd_blk_store *store_of(const struct vd_blk *blk) {
+    return __atomic_load_n(&blk->store, __ATOMIC_ACQUIRE);
+}
+
 static struct blk_rules rules_of(const struct vd_blk *blk) {
     return (struct blk_rules){
         .features = blk->dev.driver_features,
-        .read_only = blk->store->read_only,
+        .read_only = store_of(blk)->read_only,
         .write_through = __atomic_load_n(&blk->write_through, __ATOMIC_RELAXED),
         .serial = blk->serial,
     };
@@ -181,7 +186,7 @@ void blk_run_deferred(struct blk_job *job) {
     struct blk_queue *queue = request->queue;
     struct vd_blk *blk = queue->blk;
     struct blk_rules rules = rules_of(blk);
-    int error = blk_request_run(&request->request, &rules, blk->store, 0);
+    int error = blk_request_run(&request->request, &rules, store_of(blk), 0);
     enum blk_status status = status_of(blk, &request->request, error);
     pthread_mutex_lock(&queue->lock);
     if (queue->running) { /* else: being reset, nobody waits for it */
@@ -201,7 +206,7 @@ static bool serve_one(struct blk_queue *queue, const struct blk_rules *rules, ui
     struct vd_blk *blk = queue->blk;
     struct blk_request *request = &queue->current;
     const char *what = NULL;
-    int verdict = blk_request_parse(request, rules, blk->store, queue->data, &what);
+    int verdict = blk_request_parse(request, rules, store_of(blk), queue->data, &what);
     if (verdict < 0) {
         vd_queue_push(ring_of(queue), &request->chain, 0);
         fail(queue, what);
@@ -211,7 +216,7 @@ static bool serve_one(struct blk_queue *queue, const struct blk_rules *rules, ui
     if (!verdict) {
         int error = -EAGAIN;
         if (request->data_len <= inline_bytes)
-            error = blk_request_run(request, rules, blk->store, VD_BLK_NOWAIT);
+            error = blk_request_run(request, rules, store_of(blk), VD_BLK_NOWAIT);
         if (error == -EAGAIN) {
             error = defer(queue, popped_ns);
             if (!error)
@@ -311,6 +316,39 @@ void blk_queue_stop(struct blk_queue *queue) {
     while (queue->in_flight)
         pthread_cond_wait(&queue->drained, &queue->lock);
     pthread_mutex_unlock(&queue->lock);
+}
+
+/* Fails what waits for a worker, and returns when what workers have begun is answered. */
+static void answer_all(struct blk_queue *queue) {
+    struct blk_job *job = blk_pool_cancel(queue->blk->pool, queue);
+    pthread_mutex_lock(&queue->lock);
+    while (job) {
+        struct blk_job *next = job->next;
+        struct blk_deferred *request = (struct blk_deferred *)job;
+        if (queue->running)
+            push(queue, &request->request, BLK_S_IOERR);
+        give_back(queue, request);
+        queue->in_flight--;
+        job = next;
+    }
+    while (queue->in_flight)
+        pthread_cond_wait(&queue->drained, &queue->lock);
+    if (queue->running)
+        publish(queue);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+struct vd_blk_store *blk_take_store(struct vd_blk *blk) {
+    struct vd_blk_store *store = blk->store;
+    /* All at once: no thread that serves a queue is inside of the store then. */
+    for (uint16_t i = 0; i < blk->dev.n_queues; i++)
+        pthread_mutex_lock(&blk->queues[i].lock);
+    __atomic_store_n(&blk->store, &blk->gone, __ATOMIC_RELEASE);
+    for (uint16_t i = blk->dev.n_queues; i-- > 0;)
+        pthread_mutex_unlock(&blk->queues[i].lock);
+    for (uint16_t i = 0; i < blk->dev.n_queues; i++)
+        answer_all(&blk->queues[i]);
+    return store;
 }
 
 int blk_queue_open(struct blk_queue *queue) {

@@ -25,7 +25,8 @@ struct blk_queue {
 
 struct vd_blk {
     struct vd_device dev;
-    struct vd_blk_store *store;
+    struct vd_blk_store *store; /* changes once: see blk_take_store */
+    struct vd_blk_store gone;   /* what takes its place */
     struct blk_pool *pool;
     uint32_t inline_bytes;
     bool host_write_through;
@@ -42,6 +43,9 @@ void blk_queue_close(struct blk_queue *queue);
 void blk_queue_start(struct blk_queue *queue);
 /* Returns when no thread touches the ring or a request's memory any more. */
 void blk_queue_stop(struct blk_queue *queue);
+/* Puts `gone` in the place of the store and answers what is in flight: it fails, unless a
+ * worker has begun it. Returns the store, which nobody uses any more. Transport's lock held. */
+struct vd_blk_store *blk_take_store(struct vd_blk *blk);
 /* On the thread that kicks. */
 void blk_queue_kick(struct blk_queue *queue);
 /* What the pool runs. */

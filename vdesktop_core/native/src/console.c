@@ -81,6 +81,22 @@ static void stopped(struct vd_plane *plane, uint64_t mask, bool all) {
         console_port_watch(&console->port[id]);
 }
 
+/* What the guest says goes nowhere from now on. */
+static void lost(struct vd_plane *plane) {
+    struct vd_console *console = (struct vd_console *)plane;
+    for (uint32_t id = 0; id < console->max_ports; id++) {
+        struct console_port *port = &console->port[id];
+        if (!port->present)
+            continue;
+        bool open = console_host_open(port);
+        port->tx_offset = 0;
+        console_port_close(port);
+        if (open)
+            console_control_post(port, CONSOLE_PORT_OPEN);
+    }
+    console_control_send(console);
+}
+
 /* §5.3.4: a byte for whoever looks, long before any queue lives. */
 static void config_written(struct vd_device *dev, uint32_t offset, uint32_t len) {
     struct vd_console *console = dev->opaque;
@@ -103,6 +119,7 @@ static const struct vd_device_ops console_ops = {
     .queue_reset = vd_plane_queue_reset,
     .notify = vd_plane_notify,
     .doorbell = vd_plane_doorbell,
+    .lose = vd_plane_lose,
     .config_written = config_written,
 };
 
@@ -124,6 +141,7 @@ struct vd_console *vd_console_new(const struct vd_host *host, struct vd_mem *mem
     console->plane.work = work;
     console->plane.started = started;
     console->plane.stopped = stopped;
+    console->plane.lost = lost;
     for (uint32_t id = 0; id < VD_CONSOLE_PORTS_MAX; id++) {
         struct console_port *port = &console->port[id];
         port->console = console;

@@ -160,6 +160,7 @@ static const struct vd_device_ops input_ops = {
     .queue_reset = vd_plane_queue_reset,
     .notify = vd_plane_notify,
     .doorbell = vd_plane_doorbell,
+    .lose = vd_plane_lose,
     .config_written = config_written,
 };
 

@@ -303,6 +303,15 @@ struct vd_device *vd_mmio_detach(struct vd_mmio *m) {
     return dev;
 }
 
+bool vd_mmio_lose(struct vd_mmio *m) {
+    vd_lock(&m->lock, m->host);
+    bool able = m->dev && m->dev->ops->lose;
+    if (able)
+        m->dev->ops->lose(m->dev);
+    vd_unlock(&m->lock);
+    return able;
+}
+
 uint32_t vd_mmio_queues(struct vd_mmio *m) {
     vd_lock(&m->lock, m->host);
     uint32_t queues = m->dev ? m->dev->n_queues : 0;

@@ -89,6 +89,25 @@ static void stopped(struct vd_plane *plane, uint64_t mask, bool all) {
     net_tap_set_offloads(net, 0);
 }
 
+static void close_pair(struct net_pair *pair) {
+    net_watch(pair, false);
+    unwatch_out(pair);
+    if (pair->fd >= 0)
+        close(pair->fd);
+    if (pair->out_fd >= 0)
+        close(pair->out_fd);
+    pair->fd = pair->out_fd = -1;
+}
+
+/* Frames of the guest's are refused from now on, and commands still answered. */
+static void lost(struct vd_plane *plane) {
+    struct vd_net *net = (struct vd_net *)plane;
+    for (uint32_t i = 0; i < net->config.pairs; i++) {
+        net_gone(&net->pair[i]);
+        close_pair(&net->pair[i]);
+    }
+}
+
 static uint64_t offered(const struct vd_net_config *config) {
     uint64_t bits = VD_PLANE_FEATURES | NET_BIT(NET_F_MAC) | NET_BIT(NET_F_STATUS) |
                     NET_BIT(NET_F_MRG_RXBUF) | NET_BIT(NET_F_CTRL_VQ) | NET_BIT(NET_F_CTRL_RX) |
@@ -112,12 +131,7 @@ static void close_pairs(void *opaque) {
     const struct vd_host *host = net->plane.dev.host;
     for (uint32_t i = 0; i < net->config.pairs; i++) {
         struct net_pair *pair = &net->pair[i];
-        net_watch(pair, false);
-        unwatch_out(pair);
-        if (pair->fd >= 0)
-            close(pair->fd);
-        if (pair->out_fd >= 0)
-            close(pair->out_fd);
+        close_pair(pair);
         if (pair->long_frame)
             host->free(host->opaque, pair->long_frame);
     }
@@ -173,6 +187,7 @@ struct vd_net *vd_net_new(const struct vd_host *host, struct vd_mem *mem, struct
     net->plane.work = work;
     net->plane.started = started;
     net->plane.stopped = stopped;
+    net->plane.lost = lost;
     *error = open_pairs(net);
     if (*error) {
         vd_plane_fini(&net->plane);

@@ -172,6 +172,19 @@ int vd_plane_doorbell(struct vd_device *dev, uint16_t queue) {
     return fd;
 }
 
+static void do_lose(void *opaque) {
+    struct vd_plane *plane = opaque;
+    if (plane->lost)
+        plane->lost(plane);
+    atomic_fetch_or(&plane->kicked, plane->usable); /* what waited for it need not wait */
+    wake(plane);
+}
+
+void vd_plane_lose(struct vd_device *dev) {
+    struct vd_plane *plane = dev->opaque;
+    vd_loop_call(plane->loop, do_lose, plane);
+}
+
 const struct vd_device_ops vd_plane_ops = {
     .driver_ok = vd_plane_driver_ok,
     .reset = vd_plane_reset,
@@ -179,6 +192,7 @@ const struct vd_device_ops vd_plane_ops = {
     .queue_reset = vd_plane_queue_reset,
     .notify = vd_plane_notify,
     .doorbell = vd_plane_doorbell,
+    .lose = vd_plane_lose,
 };
 
 void vd_plane_poke(struct vd_plane *plane) {

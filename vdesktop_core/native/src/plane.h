@@ -43,6 +43,9 @@ struct vd_plane {
     void (*started)(struct vd_plane *plane);
     /* The queues of `mask` are about to go; `all`: the device is reset. */
     void (*stopped)(struct vd_plane *plane, uint64_t mask, bool all);
+    /* What stands behind the device goes (vd_device_ops.lose); a kick of all queues
+     * follows. NULL: nothing does. */
+    void (*lost)(struct vd_plane *plane);
 };
 
 extern const struct vd_device_ops vd_plane_ops; /* without config_written */
@@ -60,6 +63,7 @@ void vd_plane_queue_ready(struct vd_device *dev, uint16_t queue);
 void vd_plane_queue_reset(struct vd_device *dev, uint16_t queue);
 void vd_plane_notify(struct vd_device *dev, uint16_t queue);
 int vd_plane_doorbell(struct vd_device *dev, uint16_t queue);
+void vd_plane_lose(struct vd_device *dev);
 
 void vd_plane_poke(struct vd_plane *plane); /* any thread */
 /* Come back to this queue after everybody else had a turn. */

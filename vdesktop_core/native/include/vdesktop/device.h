@@ -60,6 +60,12 @@ struct vd_device_ops {
     int (*doorbell)(struct vd_device *dev, uint16_t queue);
     /* The driver changed config bytes [offset, offset+len), already stored. */
     void (*config_written)(struct vd_device *dev, uint32_t offset, uint32_t len);
+    /* The host takes away what stands behind the device, whatever its driver is at:
+     * completes or fails all that is in flight, and from now on fails at once what would
+     * need it, so that no driver waits for ever. When it returns, nothing that the device
+     * was made over is used any more. NULL: what is in flight can only be dropped, by a
+     * reset. */
+    void (*lose)(struct vd_device *dev);
 };
 
 struct vd_shm {

@@ -59,6 +59,9 @@ int vd_mmio_attach(struct vd_mmio *mmio, struct vd_device *dev);
 /* Resets the device, then leaves the slot empty: when this returns, no vCPU is
  * inside an operation of the device. Returns it, or NULL if there was none. */
 struct vd_device *vd_mmio_detach(struct vd_mmio *mmio);
+/* Takes away what stands behind the device, which goes on answering in its slot: see
+ * vd_device_ops.lose. false: the slot is empty, or its device knows nothing of that. */
+bool vd_mmio_lose(struct vd_mmio *mmio);
 /* How many queues the device in the slot has; 0: the slot is empty. */
 uint32_t vd_mmio_queues(struct vd_mmio *mmio);
 /* The eventfd whose signal is a write of `queue` to QueueNotify, or -1: the slot is
