@@ -12,6 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import vdagent_seeds
+
 from vdesktop_core.testing.layout import AVAIL_F_NO_INTERRUPT, PACKED_DESC, SPLIT_DESC, DescFlag
 from vdesktop_core.testing.registers import CONFIG, Feature, Reg, Status
 
@@ -527,6 +529,7 @@ SEEDS = {
     "net": net,
     "rfb": rfb,
     "rings": rings,
+    "vdagent": vdagent_seeds.seeds,
 }
 WORDS = {
     "console": console_words,
@@ -534,6 +537,7 @@ WORDS = {
     "mmio": mmio_words,
     "net": net_words,
     "rfb": rfb_words,
+    "vdagent": vdagent_seeds.words,
 }
 
 
