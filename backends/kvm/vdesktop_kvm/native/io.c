@@ -7,24 +7,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-static const struct vk_range *find(const struct vk_ranges *ranges, uint64_t address,
-                                   uint32_t width) {
-    uint32_t low = 0, high = ranges->count;
-
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        const struct vk_range *range = &ranges->range[middle];
-        if (address < range->base) {
-            high = middle;
-        } else if (address - range->base >= range->size) {
-            low = middle + 1;
-        } else {
-            return address - range->base + width <= range->size ? range : NULL;
-        }
-    }
-    return NULL;
-}
-
 void vk_io_access(struct vk_vcpu *vcpu, bool port, bool write, uint64_t address, uint32_t width,
                   void *data) {
     struct vk_vm *vm = vcpu->vm;
@@ -32,7 +14,8 @@ void vk_io_access(struct vk_vcpu *vcpu, bool port, bool write, uint64_t address,
     vk_tally(vcpu, port ? VK_COUNT_PORT : VK_COUNT_MMIO);
     vcpu->trace[vcpu->traced++ % VK_TRACE] =
         (struct vk_access){address, (uint8_t)width, port, write};
-    const struct vk_range *range = find(port ? &vm->port : &vm->mmio, address, width);
+    const struct vd_io_range *range =
+        vd_io_ranges_find(port ? &vm->port : &vm->mmio, address, width);
     bool regular = width == 1 || width == 2 || width == 4 || width == 8;
     if (!range || !regular) {
         vk_tally(vcpu, port ? VK_COUNT_UNASSIGNED_PORT : VK_COUNT_UNASSIGNED_MMIO);
@@ -41,7 +24,7 @@ void vk_io_access(struct vk_vcpu *vcpu, bool port, bool write, uint64_t address,
         }
         return;
     }
-    const struct vd_io *io = range->io;
+    const struct vd_io *io = &range->io;
     uint64_t value = 0; /* hosts of KVM are little-endian */
     if (write) {
         memcpy(&value, data, width);
@@ -50,40 +33,6 @@ void vk_io_access(struct vk_vcpu *vcpu, bool port, bool write, uint64_t address,
         value = io->read(io->opaque, address - range->base, width);
         memcpy(data, &value, width);
     }
-}
-
-static int insert(struct vk_ranges *ranges, uint64_t base, uint64_t size, const struct vd_io *io) {
-    uint32_t at = 0;
-
-    while (at < ranges->count && ranges->range[at].base < base) {
-        at++;
-    }
-    if (at > 0 && base - ranges->range[at - 1].base < ranges->range[at - 1].size) {
-        return -EEXIST;
-    }
-    if (at < ranges->count && ranges->range[at].base - base < size) {
-        return -EEXIST;
-    }
-    if (ranges->count == VK_RANGES_MAX) {
-        return -ENOSPC;
-    }
-    memmove(&ranges->range[at + 1], &ranges->range[at],
-            (ranges->count - at) * sizeof ranges->range[0]);
-    ranges->range[at] = (struct vk_range){base, size, io};
-    ranges->count++;
-    return 0;
-}
-
-static int erase(struct vk_ranges *ranges, uint64_t base) {
-    for (uint32_t at = 0; at < ranges->count; at++) {
-        if (ranges->range[at].base == base) {
-            ranges->count--;
-            memmove(&ranges->range[at], &ranges->range[at + 1],
-                    (ranges->count - at) * sizeof ranges->range[0]);
-            return 0;
-        }
-    }
-    return -ENOENT;
 }
 
 /* Takes the vCPUs out of the guest; returns whether to let them in again. */
@@ -98,11 +47,10 @@ static bool quiet(struct vk_vm *vm) {
 
 int vk_vm_add_io(struct vk_vm *vm, bool port, uint64_t base, uint64_t size,
                  const struct vd_io *io) {
-    if (size == 0 || base + size < base || (port && base + size > 0x10000)) {
-        return -EINVAL;
-    }
+    struct vd_io_range range = {.base = base, .size = size, .io = *io};
     bool running = quiet(vm);
-    int result = insert(port ? &vm->port : &vm->mmio, base, size, io);
+    int result = port ? vd_io_ranges_add(&vm->port, &range, VD_IO_LAST_PORT)
+                      : vd_io_ranges_add(&vm->mmio, &range, UINT64_MAX);
     if (running) {
         vk_vm_resume(vm);
     }
@@ -111,7 +59,7 @@ int vk_vm_add_io(struct vk_vm *vm, bool port, uint64_t base, uint64_t size,
 
 int vk_vm_remove_io(struct vk_vm *vm, bool port, uint64_t base) {
     bool running = quiet(vm);
-    int result = erase(port ? &vm->port : &vm->mmio, base);
+    int result = vd_io_ranges_remove(port ? &vm->port : &vm->mmio, base);
 
     if (running) {
         vk_vm_resume(vm);

@@ -12,9 +12,10 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+#include "vdesktop/backend/io_ranges.h"
+
 #define VK_VCPUS_MAX     64u
 #define VK_MEMORY_MAX    32u
-#define VK_RANGES_MAX    128u
 #define VK_DOORBELLS_MAX 256u
 #if defined(__x86_64__)
 #define VK_LINES 24u /* pins of KVM's I/O APIC */
@@ -67,16 +68,6 @@ struct vk_memory {
     _Atomic uint64_t *dirty; /* a bit a page; NULL: not logged */
 };
 
-struct vk_range {
-    uint64_t base, size;
-    const struct vd_io *io;
-};
-
-struct vk_ranges {
-    uint32_t count;
-    struct vk_range range[VK_RANGES_MAX]; /* ascending */
-};
-
 struct vk_doorbell {
     uint64_t address, value;
     uint32_t width;
@@ -103,7 +94,7 @@ struct vk_vm {
     size_t run_size;
     struct vk_vcpu vcpu[VK_VCPUS_MAX];
     struct vk_memory memory[VK_MEMORY_MAX];
-    struct vk_ranges mmio, port; /* change only while no vCPU runs */
+    struct vd_io_ranges mmio, port; /* change only while no vCPU runs */
     struct vk_doorbell doorbell[VK_DOORBELLS_MAX];
     uint32_t doorbells;
     struct vd_written written;

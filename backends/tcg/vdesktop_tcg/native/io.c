@@ -7,61 +7,29 @@
  * every store of the guest slow. Inside a window we find the handler
  * ourselves. Where there is none a read gives all-ones, as an empty bus does. */
 #include <errno.h>
-#include <string.h>
 
 #include "priv.h"
 
-int tcg_ranges_add(struct tcg_ranges *ranges, uint64_t base, uint64_t size, const struct vd_io *io,
-                   bool internal) {
-    uint32_t at = 0;
-    if (size == 0 || base + size - 1 < base)
-        return -EINVAL;
-    while (at < ranges->n && ranges->item[at].base < base)
-        at++;
-    if (at > 0 && ranges->item[at - 1].base + ranges->item[at - 1].size > base)
-        return -EEXIST;
-    if (at < ranges->n && base + size > ranges->item[at].base)
-        return -EEXIST;
-    if (ranges->n == TCG_RANGES_MAX)
-        return -ENOSPC;
-    memmove(&ranges->item[at + 1], &ranges->item[at], (ranges->n - at) * sizeof ranges->item[0]);
-    ranges->item[at] =
-        (struct tcg_range){.base = base, .size = size, .io = *io, .internal = internal};
-    ranges->n++;
-    ranges->last = 0;
-    return 0;
+int tcg_ranges_add(struct tcg_ranges *ranges, const struct vd_io_range *range) {
+    ranges->last = NULL;
+    return vd_io_ranges_add(&ranges->all, range, UINT64_MAX);
 }
 
 int tcg_ranges_remove(struct tcg_ranges *ranges, uint64_t base) {
-    for (uint32_t i = 0; i < ranges->n; i++) {
-        if (ranges->item[i].base == base && !ranges->item[i].internal) {
-            ranges->n--;
-            memmove(&ranges->item[i], &ranges->item[i + 1],
-                    (ranges->n - i) * sizeof ranges->item[0]);
-            ranges->last = 0;
-            return 0;
-        }
-    }
-    return -ENOENT;
+    ranges->last = NULL;
+    return vd_io_ranges_remove(&ranges->all, base);
 }
 
-static struct tcg_range *lookup(struct tcg_ranges *ranges, uint64_t address, unsigned width) {
-    uint32_t low = 0, high = ranges->n;
-    if (ranges->n && address - ranges->item[ranges->last].base < ranges->item[ranges->last].size)
-        low = ranges->last, high = low + 1;
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        struct tcg_range *r = &ranges->item[mid];
-        if (address < r->base) {
-            high = mid;
-        } else if (address - r->base >= r->size) {
-            low = mid + 1;
-        } else {
-            ranges->last = mid;
-            return r->size - (address - r->base) >= width ? r : NULL;
-        }
-    }
-    return NULL;
+/* Most accesses are to the range that the one before was to. */
+static const struct vd_io_range *lookup(struct tcg_ranges *ranges, uint64_t address,
+                                        unsigned width) {
+    const struct vd_io_range *last = ranges->last;
+    if (last && address - last->base < last->size)
+        return last->size - (address - last->base) >= width ? last : NULL;
+    last = vd_io_ranges_find(&ranges->all, address, width);
+    if (last)
+        ranges->last = last;
+    return last;
 }
 
 static uint64_t all_ones(unsigned width) {
@@ -70,7 +38,8 @@ static uint64_t all_ones(unsigned width) {
 
 /* A handler may wait for an I/O thread, which may be waiting for us to leave
  * guest code: so we do. Our own models wait for nobody. */
-static uint64_t do_read(struct tcg_vm *vm, struct tcg_range *r, uint64_t address, unsigned width) {
+static uint64_t do_read(struct tcg_vm *vm, const struct vd_io_range *r, uint64_t address,
+                        unsigned width) {
     if (!r) {
         ++*vm->count.unassigned;
         return all_ones(width);
@@ -83,8 +52,8 @@ static uint64_t do_read(struct tcg_vm *vm, struct tcg_range *r, uint64_t address
     return value;
 }
 
-static void do_write(struct tcg_vm *vm, struct tcg_range *r, uint64_t address, unsigned width,
-                     uint64_t value) {
+static void do_write(struct tcg_vm *vm, const struct vd_io_range *r, uint64_t address,
+                     unsigned width, uint64_t value) {
     if (!r) {
         ++*vm->count.unassigned;
     } else if (r->internal) {
@@ -122,7 +91,8 @@ void tcg_pio_write(struct tcg_vm *vm, uint32_t port, unsigned width, uint64_t va
 }
 
 int tcg_map_io(struct tcg_vm *vm, uint64_t base, uint64_t size, const struct vd_io *io) {
-    return tcg_ranges_add(&vm->mmio, base, size, io, true);
+    struct vd_io_range range = {.base = base, .size = size, .io = *io, .internal = true};
+    return tcg_ranges_add(&vm->mmio, &range);
 }
 
 /* The library flushes the pages of what it unmaps from the TLB of the CPU it

@@ -87,7 +87,8 @@ int tcg_vm_unmap(struct tcg_vm *vm, uint64_t gpa) {
 
 int tcg_vm_add_io(struct tcg_vm *vm, bool port, uint64_t base, uint64_t size,
                   const struct vd_io *io) {
-    return quiet(vm) ? tcg_ranges_add(port ? &vm->pio : &vm->mmio, base, size, io, false) : -EBUSY;
+    struct vd_io_range range = {.base = base, .size = size, .io = *io};
+    return quiet(vm) ? tcg_ranges_add(port ? &vm->pio : &vm->mmio, &range) : -EBUSY;
 }
 
 int tcg_vm_remove_io(struct tcg_vm *vm, bool port, uint64_t base) {

@@ -8,12 +8,12 @@
 
 #include "engine.h"
 #include "tcg.h"
+#include "vdesktop/backend/io_ranges.h"
 
 #define TCG_ARCHES_MAX     3u
 #define TCG_ENGINE_REBINDS 9u
 #define TCG_REBINDS_MAX    64u
 #define TCG_REGIONS_MAX    16u
-#define TCG_RANGES_MAX     128u
 #define TCG_COUNTERS_MAX   64u
 #define TCG_REGISTERS_MAX  64u
 #define TCG_DIRTY_MAX      64u
@@ -64,15 +64,10 @@ struct tcg_region {
     _Atomic uint64_t *code;
 };
 
-struct tcg_range {
-    uint64_t base, size;
-    struct vd_io io;
-    bool internal; /* an architecture part's own model: cannot block */
-};
-
+/* Those that are `internal` are an architecture part's own models: they cannot block. */
 struct tcg_ranges {
-    struct tcg_range item[TCG_RANGES_MAX]; /* by base */
-    uint32_t n, last;
+    struct vd_io_ranges all;
+    const struct vd_io_range *last; /* found last */
 };
 
 /* What the engine maps where there is no memory. */
@@ -214,8 +209,7 @@ void tcg_vcpu_pristine(struct tcg_vcpu *vcpu);
 /* io.c */
 int tcg_windows_map(struct tcg_vm *vm);
 void tcg_windows_unmap(struct tcg_vm *vm);
-int tcg_ranges_add(struct tcg_ranges *ranges, uint64_t base, uint64_t size, const struct vd_io *io,
-                   bool internal);
+int tcg_ranges_add(struct tcg_ranges *ranges, const struct vd_io_range *range);
 int tcg_ranges_remove(struct tcg_ranges *ranges, uint64_t base);
 
 /* run.c */

@@ -8,15 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-struct range {
-    uint64_t base, size;
-    const struct vd_io *io;
-};
-
-struct ranges {
-    uint32_t count;
-    struct range range[VX_RANGES_MAX]; /* ascending */
-};
+#include "vdesktop/backend/io_ranges.h"
 
 struct doorbell {
     uint64_t address, value;
@@ -32,7 +24,7 @@ struct memory {
 
 struct vx_bus {
     pthread_mutex_t lock;
-    struct ranges mmio, port;
+    struct vd_io_ranges mmio, port;
     struct doorbell doorbell[VX_DOORBELLS_MAX];
     uint32_t doorbells;
     struct memory memory[VX_MEMORY_MAX];
@@ -65,82 +57,35 @@ uint64_t vx_bus_count(const struct vx_bus *bus, uint32_t which) {
     return which < VX_COUNTS ? atomic_load(&bus->counts[which]) : 0;
 }
 
-static const struct range *find(const struct ranges *ranges, uint64_t address, uint32_t width) {
-    uint32_t low = 0, high = ranges->count;
-
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        const struct range *range = &ranges->range[middle];
-        if (address < range->base) {
-            high = middle;
-        } else if (address - range->base >= range->size) {
-            low = middle + 1;
-        } else {
-            return address - range->base + width <= range->size ? range : NULL;
-        }
-    }
-    return NULL;
-}
-
-static int insert(struct ranges *ranges, uint64_t base, uint64_t size, const struct vd_io *io) {
-    uint32_t at = 0;
-
-    while (at < ranges->count && ranges->range[at].base < base) {
-        at++;
-    }
-    if (at > 0 && base - ranges->range[at - 1].base < ranges->range[at - 1].size) {
-        return -EEXIST;
-    }
-    if (at < ranges->count && ranges->range[at].base - base < size) {
-        return -EEXIST;
-    }
-    if (ranges->count == VX_RANGES_MAX) {
-        return -ENOSPC;
-    }
-    memmove(&ranges->range[at + 1], &ranges->range[at],
-            (ranges->count - at) * sizeof ranges->range[0]);
-    ranges->range[at] = (struct range){base, size, io};
-    ranges->count++;
-    return 0;
-}
-
 int vx_bus_add_io(struct vx_bus *bus, bool port, uint64_t base, uint64_t size,
                   const struct vd_io *io) {
-    if (size == 0 || base + size < base || (port && base + size > 0x10000)) {
-        return -EINVAL;
-    }
+    struct vd_io_range range = {.base = base, .size = size, .io = *io};
     pthread_mutex_lock(&bus->lock);
-    int result = insert(port ? &bus->port : &bus->mmio, base, size, io);
+    int result = port ? vd_io_ranges_add(&bus->port, &range, VD_IO_LAST_PORT)
+                      : vd_io_ranges_add(&bus->mmio, &range, UINT64_MAX);
     pthread_mutex_unlock(&bus->lock);
     return result;
 }
 
 int vx_bus_remove_io(struct vx_bus *bus, bool port, uint64_t base, uint64_t *size) {
-    struct ranges *ranges = port ? &bus->port : &bus->mmio;
-    int result = -ENOENT;
+    struct vd_io_ranges *ranges = port ? &bus->port : &bus->mmio;
 
     pthread_mutex_lock(&bus->lock);
-    for (uint32_t at = 0; result && at < ranges->count; at++) {
-        if (ranges->range[at].base == base) {
-            *size = ranges->range[at].size;
-            ranges->count--;
-            memmove(&ranges->range[at], &ranges->range[at + 1],
-                    (ranges->count - at) * sizeof ranges->range[0]);
-            result = 0;
-        }
-    }
+    const struct vd_io_range *range = vd_io_ranges_find(ranges, base, 1);
+    *size = range ? range->size : 0;
+    int result = vd_io_ranges_remove(ranges, base);
     pthread_mutex_unlock(&bus->lock);
     return result;
 }
 
 bool vx_bus_run(struct vx_bus *bus, bool port, uint32_t index, uint64_t *base, uint64_t *size) {
-    const struct ranges *ranges = port ? &bus->port : &bus->mmio;
+    const struct vd_io_ranges *ranges = port ? &bus->port : &bus->mmio;
     uint32_t runs = 0;
 
     pthread_mutex_lock(&bus->lock);
     *size = 0;
     for (uint32_t at = 0; at < ranges->count && runs <= index + 1; at++) {
-        const struct range *range = &ranges->range[at];
+        const struct vd_io_range *range = &ranges->range[at];
         if (at == 0 || range[-1].base + range[-1].size != range->base) {
             runs++;
         }
@@ -258,13 +203,13 @@ static uint64_t reach(struct vx_bus *bus, bool port, bool read, uint64_t address
     if (!read && !port && ring(bus, address, width, value & mask(width))) {
         return 0;
     }
-    const struct range *range =
-        regular ? find(port ? &bus->port : &bus->mmio, address, width) : NULL;
+    const struct vd_io_range *range =
+        regular ? vd_io_ranges_find(port ? &bus->port : &bus->mmio, address, width) : NULL;
     if (!range) {
         tally(bus, VX_COUNT_UNASSIGNED);
         return mask(width);
     }
-    const struct vd_io *io = range->io;
+    const struct vd_io *io = &range->io;
     if (read) {
         return io->read(io->opaque, address - range->base, width) & mask(width);
     }

@@ -10,7 +10,6 @@
 #include "abi.h"
 #include "vdesktop/abi.h"
 
-#define VX_RANGES_MAX    128u
 #define VX_DOORBELLS_MAX 512u
 #define VX_MEMORY_MAX    64u
 
