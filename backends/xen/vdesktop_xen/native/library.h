@@ -70,10 +70,10 @@
       (void *, uint32_t dom, uint32_t mode, uint64_t ns, uint32_t khz, uint32_t incarnation))      \
     X(int, xc_domain_get_tsc_info,                                                                 \
       (void *, uint32_t dom, uint32_t *mode, uint64_t *ns, uint32_t *khz, uint32_t *incarnation))  \
-    X(int, xc_domain_populate_physmap_exact,                                                       \
+    X(int, xc_domain_populate_physmap,                                                             \
       (void *, uint32_t dom, unsigned long extents, unsigned order, unsigned flags,                \
        uint64_t *frames))                                                                          \
-    X(int, xc_domain_decrease_reservation_exact,                                                   \
+    X(int, xc_domain_decrease_reservation,                                                         \
       (void *, uint32_t dom, unsigned long extents, unsigned order, uint64_t *frames))             \
     X(int, xc_clear_domain_pages, (void *, uint32_t dom, unsigned long frame, int pages))          \
     X(int, xc_hvm_param_set, (void *, uint32_t dom, uint32_t param, uint64_t value))               \

@@ -16,27 +16,32 @@
 /* For XenStore's page, and for what else a guest is given, such as its shared page. */
 #define SPARE_KIB 2048u
 
-/* Fills frames [first, first + count) in extents of one order. */
-static int populate(struct vx_vm *vm, uint64_t first, uint64_t count, unsigned order) {
-    uint64_t frames[BATCH], step = 1ull << order;
+/* Fills frames [first, first + count) in extents of one order, as far as Xen has memory.
+ * The number of frames that are filled, or -errno: none is. */
+static int64_t populate(struct vx_vm *vm, uint64_t first, uint64_t count, unsigned order) {
+    uint64_t frames[BATCH], step = 1ull << order, done = 0;
 
-    for (uint64_t done = 0; done < count;) {
+    while (done < count) {
         unsigned long n = 0;
         for (uint64_t at = done; n < BATCH && at < count; at += step) {
             frames[n++] = first + at;
         }
-        if (vm->xen.lib.xc_domain_populate_physmap_exact(vm->xen.ctrl, vm->domain, n, order, 0,
-                                                         frames)) {
-            return -errno;
+        int filled =
+            vm->xen.lib.xc_domain_populate_physmap(vm->xen.ctrl, vm->domain, n, order, 0, frames);
+        if (filled < 0) {
+            return done ? (int64_t)done : -errno;
         }
-        done += n * step;
+        done += (uint64_t)filled * step;
+        if ((unsigned long)filled < n) {
+            break;
+        }
     }
-    return 0;
+    return (int64_t)done;
 }
 
-static int depopulate(struct vx_vm *vm, uint64_t first, uint64_t count) {
+/* Takes frames away; passes over those that are not there. */
+static void depopulate(struct vx_vm *vm, uint64_t first, uint64_t count) {
     uint64_t frames[BATCH];
-    int result = 0;
 
     for (uint64_t done = 0; done < count;) {
         unsigned long n = 0;
@@ -44,37 +49,37 @@ static int depopulate(struct vx_vm *vm, uint64_t first, uint64_t count) {
             frames[n] = first + done + n;
             n++;
         }
-        if (vm->xen.lib.xc_domain_decrease_reservation_exact(vm->xen.ctrl, vm->domain, n, 0,
-                                                             frames)) {
-            result = -errno;
-            /* One by one then: some are not there. */
-            for (unsigned long i = 0; i < n; i++) {
-                vm->xen.lib.xc_domain_decrease_reservation_exact(vm->xen.ctrl, vm->domain, 1, 0,
-                                                                 &frames[i]);
-            }
+        int taken =
+            vm->xen.lib.xc_domain_decrease_reservation(vm->xen.ctrl, vm->domain, n, 0, frames);
+        if (taken < 0) {
+            return; /* the domain is gone */
         }
-        done += n;
+        done += (unsigned long)taken < n ? (uint64_t)taken + 1 : n;
     }
-    return result;
 }
 
-/* Large pages where they fit, small ones before and after, and where Xen has no
- * large ones left. */
-static int fill(struct vx_vm *vm, uint64_t first, uint64_t count) {
-    uint64_t head = -first & (LARGE_PAGES - 1);
+/* Large pages where they fit, small ones before and after, and where Xen has no large ones
+ * left. `done`: how many frames are filled, also where not all could be. */
+static int fill(struct vx_vm *vm, uint64_t first, uint64_t count, uint64_t *done) {
+    bool large = true;
 
-    head = head < count ? head : count;
-    uint64_t body = (count - head) & ~(LARGE_PAGES - 1);
-    int result = populate(vm, first, head, 0);
-    if (!result && populate(vm, first + head, body, LARGE_ORDER)) {
-        for (uint64_t at = 0; !result && at < body; at += LARGE_PAGES) {
-            if (populate(vm, first + head + at, LARGE_PAGES, LARGE_ORDER)) {
-                result = populate(vm, first + head + at, LARGE_PAGES, 0);
-                result = result == -EEXIST ? 0 : result;
-            }
+    for (*done = 0; *done < count;) {
+        uint64_t left = count - *done, to_edge = -(first + *done) & (LARGE_PAGES - 1);
+        bool try_large = large && to_edge == 0 && left >= LARGE_PAGES;
+        uint64_t wanted = try_large ? left & ~(LARGE_PAGES - 1) : to_edge ? to_edge : LARGE_PAGES;
+        wanted = wanted < left ? wanted : left;
+        int64_t filled = populate(vm, first + *done, wanted, try_large ? LARGE_ORDER : 0);
+        if (filled < 0) {
+            return (int)filled;
         }
+        *done += (uint64_t)filled;
+        if ((uint64_t)filled < wanted && !try_large) {
+            return -ENOMEM;
+        }
+        /* After a large page that there was not, one's worth of small ones. */
+        large = !try_large || (uint64_t)filled == wanted;
     }
-    return result ? result : populate(vm, first + head + body, count - head - body, 0);
+    return 0;
 }
 
 /* Maps frames at `address`, or where it likes; errors[] says which could not be. */
@@ -124,9 +129,10 @@ static int allocate(struct vx_vm *vm, struct vx_region *region, char *error, siz
         return vx_complain(error, size, "map the domain's memory", ENOMEM);
     }
     vm->pages += count;
+    uint64_t filled = 0;
     int result = vx_memory_limit(vm);
     if (!result) {
-        result = fill(vm, first, count);
+        result = fill(vm, first, count, &filled);
     }
     if (!result) {
         region->host = map(vm, NULL, first, count, false, errors);
@@ -137,12 +143,10 @@ static int allocate(struct vx_vm *vm, struct vx_region *region, char *error, siz
     }
     free(errors);
     if (result) {
-        depopulate(vm, first, count);
+        depopulate(vm, first, filled);
         vm->pages -= count;
         vx_memory_limit(vm);
-        /* libxenctrl says that it is busy where Xen did less than it was asked. */
-        return vx_complain(error, size, "give the domain its memory",
-                           result == -EBUSY ? ENOMEM : -result);
+        return vx_complain(error, size, "give the domain its memory", -result);
     }
     return 0;
 }
@@ -190,8 +194,8 @@ int vx_vm_unmap(struct vx_vm *vm, uint64_t gpa) {
         vx_bus_remove_memory(vm->bus, gpa);
         region->used = false;
         vm->pages -= region->size / VX_PAGE;
-        int result = depopulate(vm, gpa / VX_PAGE, region->size / VX_PAGE);
-        return result ? result : vx_memory_limit(vm);
+        depopulate(vm, gpa / VX_PAGE, region->size / VX_PAGE);
+        return vx_memory_limit(vm);
     }
     return -ENOENT;
 }
@@ -232,7 +236,8 @@ static int renew(struct vx_vm *vm, struct vx_region *region) {
         result = -errno;
     } else if (first_error(errors, count)) {
         for (uint64_t i = 0; !result && i < count; i++) {
-            result = errors[i] ? populate(vm, first + i, 1, 0) : 0;
+            int64_t filled = errors[i] ? populate(vm, first + i, 1, 0) : 1;
+            result = filled == 1 ? 0 : filled < 0 ? (int)filled : -ENOMEM;
         }
         memset(errors, 0, count * sizeof *errors);
         if (!result) {

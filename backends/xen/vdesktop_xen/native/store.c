@@ -18,8 +18,11 @@ static int page(struct vx_vm *vm) {
     if (lib->xc_clear_domain_pages(vm->xen.ctrl, vm->domain, VX_STORE_FRAME, 1) == 0) {
         return 0;
     }
-    if (lib->xc_domain_populate_physmap_exact(vm->xen.ctrl, vm->domain, 1, 0, 0, &frame) ||
-        lib->xc_clear_domain_pages(vm->xen.ctrl, vm->domain, VX_STORE_FRAME, 1)) {
+    int filled = lib->xc_domain_populate_physmap(vm->xen.ctrl, vm->domain, 1, 0, 0, &frame);
+    if (filled == 0) {
+        return -ENOMEM;
+    }
+    if (filled < 0 || lib->xc_clear_domain_pages(vm->xen.ctrl, vm->domain, VX_STORE_FRAME, 1)) {
         return -errno;
     }
     return 0;
