@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from vdesktop_core.devices.power.port import Outcome
 from vdesktop_core.errors import ConfigError, DeviceError, GuestTimeoutError, VdesktopError
+from vdesktop_core.hypervisor import Order
 from vdesktop_core.life import State
 
 if TYPE_CHECKING:
@@ -27,7 +29,11 @@ if TYPE_CHECKING:
     from vdesktop_core.machine import Machine
     from vdesktop_core.slots import Occupant
 
+log = logging.getLogger(__name__)
 
+#: Seconds that a guest has to hear of what the hypervisor's tools ask, and to end where it can only be
+#: asked for that.
+_ORDER_SECONDS = 60.0
 #: How often a register is looked at that a guest is to change.
 _LOOK_SECONDS = 0.1
 #: How long whoever takes a device away waits for its driver to let go of it.
@@ -47,6 +53,7 @@ class Hotplug:
         self._machine = machine
         self._lock = asyncio.Lock()
         self._news = asyncio.Event()
+        self._restart_until = 0.0
 
     def wake(self) -> None:
         """Hear that some driver did something to its device, or that the machine's state changed."""
@@ -88,6 +95,39 @@ class Hotplug:
                 f"machine {name!r}: its guest has nothing that hears a power button (the virtio-power "
                 f"driver, ACPI, a keyboard): power it off inside, or force it"
             )
+
+    async def restart(self, timeout: float) -> None:
+        """Ask the guest to reset itself in an orderly way; as :meth:`power_off`.
+
+        A guest without the virtio-power driver is asked to power off: if it does so within ``timeout``
+        seconds, that is a reset.
+
+        Raises:
+            VdesktopError: there is no way to, or it refuses.
+        """
+        if self._power is not None:
+            answer = await self._answer(self._power.reboot(timeout))
+            if answer.ok:
+                return
+            if answer.outcome not in _UNHEARD:
+                raise VdesktopError(f"machine {self._machine.config.name!r} does not restart: {answer}")
+        await self.power_off(timeout)
+        self._restart_until = asyncio.get_running_loop().time() + timeout
+
+    @property
+    def restarting(self) -> bool:
+        """Whether the guest's next power-off is to be a reset; asking forgets it."""
+        until, self._restart_until = self._restart_until, 0.0
+        return asyncio.get_running_loop().time() < until
+
+    async def carry_out(self, order: Order) -> None:
+        """Do what the hypervisor's own tools ask for; say in the log if that cannot be."""
+        log.info("machine %r is asked for: %s", self._machine.config.name, order)
+        ask = self.power_off if order is Order.SHUTDOWN else self.restart
+        try:
+            await ask(_ORDER_SECONDS)
+        except VdesktopError as error:
+            log.warning("%s: %s", order, error)
 
     async def plug(self, device: DeviceConfig | Mapping[str, Any]) -> int:
         """See :meth:`vdesktop_core.machine.Machine.plug`."""

@@ -132,6 +132,13 @@ class ExitReason(enum.StrEnum):
     ERROR = "error"  #: the backend cannot go on
 
 
+class Order(enum.StrEnum):
+    """What the hypervisor's own tools ask a guest for, such as ``xl shutdown``."""
+
+    SHUTDOWN = "shutdown"  #: power off, in an orderly way
+    RESET = "reset"  #: restart, in an orderly way
+
+
 class VmEvent(msgspec.Struct, frozen=True):
     """Something the guest or the backend decided. ``vcpus`` have stopped by then."""
 
@@ -288,6 +295,21 @@ class VirtualMachine(Protocol):
 
     def close(self) -> None:
         """Stop, and free everything. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class OrderedMachine(Protocol):
+    """What a :class:`VirtualMachine` also is where the hypervisor's own tools reach a guest through it."""
+
+    def on_order(self, take: Callable[[Order, bool], bool]) -> None:
+        """Have a function called with what tools ask for; before ``start``, on the control thread.
+
+        Args:
+            take: called on any thread. It returns whether it takes the order: it does where the guest has
+                a driver of ours that is to hear of it, and where the second argument says that nobody
+                else will.
+        """
         ...
 
 

@@ -19,7 +19,7 @@ from vdesktop_core import selection
 from vdesktop_core.board import Board, Plugins
 from vdesktop_core.errors import ControlError, GuestTimeoutError, VdesktopError
 from vdesktop_core.hooks import by_name, plugin_manager
-from vdesktop_core.hypervisor import ExitReason, VmEvent
+from vdesktop_core.hypervisor import ExitReason, OrderedMachine, VmEvent
 from vdesktop_core.life import Outcome, Result, State
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vdesktop_core.devices.base import DeviceConfig
     from vdesktop_core.display.frontend import Desktop, Display
     from vdesktop_core.hotplug import Hotplug
+    from vdesktop_core.hypervisor import Order
     from vdesktop_core.power import MachinePower
     from vdesktop_core.status import MachineStatus
 
@@ -94,6 +95,7 @@ class Machine:
         self._server: Server | None = None
         self._listeners: list[Callable[[str, dict[str, Any]], None]] = []
         self._hotplug: Hotplug | None = None
+        self._orders: asyncio.Future[None] | None = None
         #: The virtio-power device's counterpart, where the machine has one, from shortly after the start.
         self.power: MachinePower | None = None
 
@@ -136,6 +138,8 @@ class Machine:
             board.load_guest()
             loop.add_reader(board.slots.event_fd, self._dispatch)
             loop.add_reader(board.host.fileno(), board.host.drain_log)
+            if isinstance(board.vm, OrderedMachine):
+                board.vm.on_order(self._take_order)
             board.vm.start(self._heard)
         except BaseException:
             self._forget(board)
@@ -316,6 +320,8 @@ class Machine:
     async def aclose(self) -> None:
         """End the run and free everything. Idempotent."""
         self.stop()
+        if self._orders is not None:
+            self._orders.cancel()
         if self._server is not None:
             await self._server.finish()
         board, self._board = self._board, None
@@ -414,10 +420,23 @@ class Machine:
         """Take news from a backend's thread over to the control loop."""
         self._loop.call_soon_threadsafe(self.guest_event, event)
 
+    def _take_order(self, order: Order, last: bool) -> bool:
+        """Implement :class:`~vdesktop_core.hypervisor.OrderedMachine`'s function, on a backend's thread."""
+        takes = last or (self.power is not None and self.power.device.driver_ready)
+        if takes:
+            self._loop.call_soon_threadsafe(self._carry_out, order)
+        return takes
+
+    def _carry_out(self, order: Order) -> None:
+        if self.state is State.RUNNING:
+            self._orders = asyncio.ensure_future(self.hotplug.carry_out(order))
+
     def guest_event(self, event: VmEvent) -> None:
         """Act on what the guest decided of the whole machine: on the control loop."""
         if self.state not in (State.RUNNING, State.PAUSED):
             return
+        if event.reason is ExitReason.SHUTDOWN and self._hotplug is not None and self._hotplug.restarting:
+            event = VmEvent(ExitReason.RESET)
         if event.reason is ExitReason.RESET and self.config.reboot:
             log.info("the guest asked for a reset")
             try:

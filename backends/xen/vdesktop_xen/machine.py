@@ -16,7 +16,7 @@ from vdesktop_xen.registration import Registration
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vdesktop_core.hypervisor import VmEvent, VmSpec
+    from vdesktop_core.hypervisor import Order, VmEvent, VmSpec
     from vdesktop_core.memory import MemoryRegion
 
 
@@ -28,10 +28,11 @@ class XenMachine(Domain):
         marks.sweep()
         super().__init__(spec.arch, lib.vx_vm_new(spec.vcpus, mark, error, ERROR_SIZE), error)
         self._ran = False
+        self._take: Callable[[Order, bool], bool] | None = None
         # The thread that hears of other domains' ends may outlive the extension's structure.
         self._wake = os.dup(lib.vx_vm_wake(self._vm))
         try:
-            self._registration = Registration(self.domain, spec.name, mark, self._look)
+            self._registration = Registration(self.domain, spec.name, mark, self._look, self._order)
             self._connect()
         except BaseException:
             self.close()
@@ -60,6 +61,10 @@ class XenMachine(Domain):
         self._ran = False
         self._connect()
 
+    def on_order(self, take: Callable[[Order, bool], bool]) -> None:
+        """Implement :class:`vdesktop_core.hypervisor.OrderedMachine`: what is written to ``control/shutdown``."""
+        self._take = take
+
     def close(self) -> None:
         """Implement the contract: the domain is destroyed."""
         with contextlib.suppress(AttributeError):  # where it could not be registered
@@ -74,6 +79,9 @@ class XenMachine(Domain):
         frame, port = ffi.new("uint64_t *"), ffi.new("uint32_t *")
         check(lib.vx_vm_store(self._vm, frame, port), "give the domain its end of XenStore")
         self._registration.introduce(int(frame[0]), int(port[0]))
+
+    def _order(self, order: Order, last: bool) -> bool:
+        return self._take is not None and self._take(order, last)
 
     def _look(self) -> None:
         os.eventfd_write(self._wake, 1)

@@ -150,6 +150,13 @@ class Store:
                 else:
                     self._client.mkdir(path.encode())
 
+    def clear(self, path: str) -> None:
+        """Make a path's value empty, as who takes a request does with its node."""
+        from pyxs._internal import NUL, Op
+
+        with _told(f"clear {path}"):
+            self._client.ack(Op.WRITE, encode(path, "")[0] + NUL)
+
     def read(self, path: str) -> str | None:
         """Return a value, None where there is none."""
         with _told(f"read {path}"), _absent():
