@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from vdesktop_core.hypervisor import EntryState, Platform, VmEvent, VmSpec
+    from vdesktop_core.hypervisor import EntryState, Order, Platform, VmEvent, VmSpec
 
 
 class FakeVm:
@@ -33,6 +33,7 @@ class FakeVm:
         self._lines: dict[int, Any] = {}
         self.log: list[str] = []
         self.on_event: Callable[[VmEvent], None] | None = None
+        self.take_order: Callable[[Order, bool], bool] = lambda _order, _last: False
 
     def platform(self) -> Platform:
         return self._platform
@@ -66,6 +67,9 @@ class FakeVm:
     def start(self, on_event: Callable[[VmEvent], None]) -> None:
         self.on_event = on_event
         self.log.append("start")
+
+    def on_order(self, take: Callable[[Order, bool], bool]) -> None:
+        self.take_order = take
 
     def pause(self) -> None:
         self.log.append("pause")
