@@ -62,7 +62,7 @@ class XenMachine(Domain):
         self._connect()
 
     def on_order(self, take: Callable[[Order, bool], bool]) -> None:
-        """Implement :class:`vdesktop_core.hypervisor.OrderedMachine`: what is written to ``control/shutdown``."""
+        """Implement :class:`vdesktop_core.hypervisor.OrderedMachine`, by ``control/shutdown``."""
         self._take = take
 
     def close(self) -> None:
