@@ -97,13 +97,14 @@ class Slot:
     def needs_reset(self) -> bool:
         return wait_until(lambda: bool(self.status & Status.NEEDS_RESET), 10)
 
-    def free(self) -> None:
+    def free(self, *, keep_host: bool = False) -> None:
         lib.vd_mmio_detach(self.mmio)
         self.device.close()
         lib.vd_mmio_free(self.mmio)
         self.thread.close()
         self.memory.close()
-        self.host.close()
+        if not keep_host:
+            self.host.close()
 
 
 class Gpu(Slot):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -189,6 +190,30 @@ def test_surface_at_an_odd_place_is_read_all_the_same(rig: Rig, client: RfbClien
     rig.canvas.paint(data)
     client.login()
     assert client.picture(ZRLE) == seen(Format(), data, 5)
+
+
+@pytest.mark.parametrize("encoding", [RAW, ZRLE, TIGHT])
+def test_pixels_that_change_while_they_are_encoded_keep_the_stream_whole(
+    rig: Rig, client: RfbClient, encoding: int
+) -> None:
+    rig.canvas.show(150, 130)
+    memory, over = rig.canvas.memory, threading.Event()
+    scenes = [picture(kind, 150, 130, 1) for kind in ("noise", "2", "solid", "200", "runs")]
+
+    def scribble() -> None:
+        while not over.is_set():
+            for scene in scenes:
+                memory[0 : len(scene)] = scene
+
+    client.login()
+    guest = threading.Thread(target=scribble)
+    guest.start()
+    for _ in range(12):
+        client.picture(encoding)
+    over.set()
+    guest.join()
+    rig.canvas.paint(scenes[3])
+    assert client.picture(encoding) == seen(Format(), scenes[3], 150)
 
 
 def test_damage_alone_is_sent(rig: Rig, client: RfbClient) -> None:

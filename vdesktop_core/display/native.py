@@ -28,7 +28,7 @@ class NativeSurface:
 
     @property
     def fd(self) -> int:
-        """The memfd that the pixels are in."""
+        """The memfd that the pixels are in, or -1."""
         return int(lib.vd_pixels_fd(self._pixels))
 
     @property

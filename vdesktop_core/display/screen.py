@@ -45,7 +45,8 @@ class Surface(Protocol):
     """A picture in shared memory, drawn into by the guest at any time. Valid until :meth:`close`.
 
     Attributes:
-        fd: a memfd that other processes can map; it never becomes smaller. The surface's own.
+        fd: a memfd that other processes can map; it never becomes smaller. The surface's own. -1: there is
+            none, the pixels are pages of the guest's.
         offset: of the first pixel in it, in bytes.
         address: of the first pixel in this process.
         width: in pixels.

@@ -32,8 +32,9 @@ struct gpu_resource {
     uint32_t id;
     bool blob, render;              /* neither: 2D; render: the renderer's */
     uint32_t width, height, format; /* not of a blob; VD_FORMAT_*, 0: none that can be shown */
-    struct vd_pixels *pixels;       /* 2D only */
-    uint64_t size;                  /* bytes of content */
+    struct vd_pixels *pixels; /* 2D: memory of the host's; a blob: a view of its backing, or NULL */
+    uint32_t viewed;          /* pieces of that view */
+    uint64_t size;            /* bytes of content */
     struct gpu_backing backing;
     struct vd_iov *iov; /* the same for the renderer */
     bool has_uuid;
@@ -51,7 +52,8 @@ struct gpu_head {
     uint32_t resource; /* id of what is shown; 0: nothing */
     struct vd_rect rect;
     struct gpu_framebuffer framebuffer; /* of a blob */
-    struct vd_pixels *shadow; /* pixels of `rect` that are not 2D's, as of the last flush */
+    struct vd_pixels *shadow; /* pixels of `rect` that cannot be shown where they are, as of the
+                               * last flush; NULL: those can */
     uint32_t width, height;   /* asked for; 0: no monitor. Under gpu->sizes */
 };
 
@@ -59,7 +61,7 @@ struct vd_gpu {
     struct vd_plane plane; /* first */
     struct vd_gpu_options options;
     struct gpu_resource *bucket[GPU_BUCKETS];
-    uint32_t n_resources, n_host_resources;
+    uint32_t n_resources, n_host_resources, n_viewed;
     uint64_t memory; /* charged to the guest */
     struct gpu_head head[VD_GPU_SCANOUTS_MAX];
     struct vd_cursor cursor; /* scratch */
@@ -140,6 +142,9 @@ void gpu_fence_drop(struct vd_gpu *gpu);
 uint32_t gpu_backing_attach(struct vd_gpu *gpu, struct gpu_backing *backing,
                             const struct vd_chain *chain, size_t skip, uint32_t entries);
 void gpu_backing_detach(struct vd_gpu *gpu, struct gpu_backing *backing);
+/* A view of a blob's backing, if there can be one; the resource's until it is dropped. */
+struct vd_pixels *gpu_view(struct vd_gpu *gpu, struct gpu_resource *resource);
+void gpu_view_drop(struct vd_gpu *gpu, struct gpu_resource *resource);
 /* Rows of guest memory, `from` bytes into the backing. */
 struct gpu_rows {
     uint64_t from, from_stride;
@@ -157,6 +162,8 @@ uint32_t gpu_set_scanout_blob(struct gpu_request *request);
 uint32_t gpu_flush(struct gpu_request *request);
 uint32_t gpu_cursor(struct gpu_request *request);
 void gpu_blank(struct vd_gpu *gpu, struct gpu_head *head);
+/* The backing of a blob is about to go: what is shown of it stays as it is. */
+void gpu_keep_picture(struct vd_gpu *gpu, const struct gpu_resource *resource);
 /* The resource is about to go. */
 void gpu_hide_resource(struct vd_gpu *gpu, uint32_t id);
 

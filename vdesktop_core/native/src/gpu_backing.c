@@ -61,6 +61,36 @@ void gpu_backing_detach(struct vd_gpu *gpu, struct gpu_backing *backing) {
     *backing = (struct gpu_backing){0};
 }
 
+struct vd_pixels *gpu_view(struct vd_gpu *gpu, struct gpu_resource *resource) {
+    const struct vd_host *host = gpu->plane.dev.host;
+    const struct gpu_backing *backing = &resource->backing;
+    int error;
+    if (resource->pixels || !backing->n || backing->size < resource->size ||
+        backing->n > VD_PIECES_MAX || backing->n > VD_GPU_VIEWED_MAX - gpu->n_viewed)
+        return resource->pixels;
+    struct vd_piece *pieces = host->alloc(host->opaque, backing->n * sizeof *pieces);
+    if (!pieces)
+        return NULL;
+    for (uint32_t i = 0; i < backing->n; i++)
+        pieces[i] = (struct vd_piece){backing->pieces[i].base, backing->pieces[i].len};
+    resource->pixels = vd_pixels_view(host, pieces, backing->n, &error);
+    host->free(host->opaque, pieces);
+    if (resource->pixels) {
+        resource->viewed = backing->n;
+        gpu->n_viewed += backing->n;
+    }
+    return resource->pixels;
+}
+
+void gpu_view_drop(struct vd_gpu *gpu, struct gpu_resource *resource) {
+    if (!resource->viewed)
+        return;
+    vd_pixels_unref(resource->pixels);
+    gpu->n_viewed -= resource->viewed;
+    resource->pixels = NULL;
+    resource->viewed = 0;
+}
+
 /* The piece that byte `at` is in; `at` is inside of the backing. */
 static uint32_t piece_at(const struct gpu_backing *backing, uint64_t at) {
     uint32_t low = 0, high = backing->n;

@@ -79,6 +79,7 @@ void gpu_destroy(struct vd_gpu *gpu, struct gpu_resource *resource) {
         gpu_render_no_backing(gpu, resource);
         gpu->renderer.resource_destroy(gpu->renderer.opaque, resource->id);
     }
+    gpu_view_drop(gpu, resource);
     gpu_backing_detach(gpu, &resource->backing);
     if (resource->pixels) {
         vd_pixels_unref(resource->pixels);
@@ -183,6 +184,8 @@ uint32_t gpu_detach(struct gpu_request *request) {
         return GPU_ERR_UNSPEC;
     if (resource->render)
         gpu_render_no_backing(request->gpu, resource);
+    gpu_keep_picture(request->gpu, resource);
+    gpu_view_drop(request->gpu, resource);
     gpu_backing_detach(request->gpu, &resource->backing);
     return GPU_OK_NODATA;
 }

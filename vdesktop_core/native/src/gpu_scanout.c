@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * What the scanouts show. A 2D resource is shown where it lies; a blob is guest
- * memory in pieces, so a flush copies what it names to one piece that viewers can
- * map. Either way a pixel is copied once on its way from the guest. What a renderer
- * drew is read back by the same flush. */
+ * What the scanouts show. A 2D resource is shown where it lies, and a blob, too:
+ * guest memory, in pieces of whole pages, that are mapped once more as one. Where they
+ * cannot be, or what a renderer drew: a flush copies what it names to a shadow. */
 #include <string.h>
 
 #include "gpu.h"
@@ -101,6 +100,34 @@ static uint32_t show_shadow(struct vd_gpu *gpu, struct gpu_head *head,
     return GPU_OK_NODATA;
 }
 
+void gpu_keep_picture(struct vd_gpu *gpu, const struct gpu_resource *resource) {
+    for (uint32_t i = 0; resource->viewed && i < gpu->options.scanouts; i++) {
+        struct gpu_head *head = &gpu->head[i];
+        struct vd_rect rect = head->rect;
+        if (head->resource == resource->id && !head->shadow)
+            show_shadow(gpu, head, resource, &rect, head->framebuffer.format);
+    }
+}
+
+/* The resource's own pixels, of which `rect` is shown. */
+static void show_direct(struct vd_gpu *gpu, struct gpu_head *head,
+                        const struct gpu_resource *resource, const struct vd_rect *rect,
+                        const struct gpu_framebuffer *framebuffer) {
+    struct vd_surface surface = {
+        .pixels = resource->pixels,
+        .offset = framebuffer->offset + (uint64_t)rect->y * framebuffer->stride +
+                  (uint64_t)rect->x * GPU_BYTES_PER_PIXEL,
+        .width = rect->width,
+        .height = rect->height,
+        .stride = framebuffer->stride,
+        .format = framebuffer->format,
+    };
+    vd_scanout_show(head->out, &surface);
+    drop_shadow(gpu, head);
+    head->resource = resource->id;
+    head->rect = *rect;
+}
+
 uint32_t gpu_set_scanout(struct gpu_request *request) {
     const struct gpu_set_scanout *command = &request->command.set_scanout;
     struct vd_gpu *gpu = request->gpu;
@@ -121,19 +148,9 @@ uint32_t gpu_set_scanout(struct gpu_request *request) {
         return show_shadow(gpu, head, resource, &rect, resource->format);
     if (head->resource == resource->id && same_rect(&head->rect, &rect))
         return GPU_OK_NODATA;
-    uint32_t stride = resource->width * GPU_BYTES_PER_PIXEL;
-    struct vd_surface surface = {
-        .pixels = resource->pixels,
-        .offset = (uint64_t)rect.y * stride + (uint64_t)rect.x * GPU_BYTES_PER_PIXEL,
-        .width = rect.width,
-        .height = rect.height,
-        .stride = stride,
-        .format = resource->format,
-    };
-    vd_scanout_show(head->out, &surface);
-    drop_shadow(gpu, head);
-    head->resource = resource->id;
-    head->rect = rect;
+    struct gpu_framebuffer framebuffer = {.stride = resource->width * GPU_BYTES_PER_PIXEL,
+                                          .format = resource->format};
+    show_direct(gpu, head, resource, &rect, &framebuffer);
     return GPU_OK_NODATA;
 }
 
@@ -166,7 +183,7 @@ uint32_t gpu_set_scanout_blob(struct gpu_request *request) {
         gpu_blank(gpu, head);
         return GPU_OK_NODATA;
     }
-    const struct gpu_resource *resource = gpu_find(gpu, command->resource);
+    struct gpu_resource *resource = gpu_find(gpu, command->resource);
     if (!resource || !resource->blob)
         return GPU_ERR_INVALID_RESOURCE_ID;
     if (!read_framebuffer(command, resource, &framebuffer) ||
@@ -174,6 +191,10 @@ uint32_t gpu_set_scanout_blob(struct gpu_request *request) {
         return GPU_ERR_INVALID_PARAMETER;
     struct vd_rect rect = to_rect(&command->rect);
     head->framebuffer = framebuffer;
+    if (gpu_view(gpu, resource)) {
+        show_direct(gpu, head, resource, &rect, &framebuffer);
+        return GPU_OK_NODATA;
+    }
     return show_shadow(gpu, head, resource, &rect, framebuffer.format);
 }
 
@@ -208,7 +229,7 @@ uint32_t gpu_flush(struct gpu_request *request) {
         struct vd_rect part;
         if (head->resource != resource->id || !meet(head, &command->rect, &part))
             continue;
-        if (resource->blob || resource->render)
+        if (head->shadow)
             refresh(gpu, head, resource, &part);
         vd_scanout_damage(head->out, &part);
     }

@@ -42,6 +42,29 @@ static int map(struct vd_pixels *pixels, int fd) {
     return pixels->base == MAP_FAILED ? -errno : 0;
 }
 
+/* Page by page where the guest has it so: what is one after the other in the host becomes one
+ * mapping. mremap(2): an old size of 0 maps shared pages once more. */
+static int assemble(struct vd_pixels *pixels, const struct vd_piece *pieces, uint32_t n) {
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), done = 0;
+    pixels->base =
+        mmap(NULL, pixels->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pixels->base == MAP_FAILED)
+        return -errno;
+    for (uint32_t i = 0, next; i < n; i = next) {
+        uint8_t *from = (uint8_t *)(uintptr_t)pieces[i].base, *to = (uint8_t *)pixels->base + done;
+        uint64_t len = pieces[i].len;
+        for (next = i + 1; next < n && pieces[next].base == from + len; next++)
+            len += pieces[next].len;
+        if ((uintptr_t)from % page || (next < n && len % page))
+            return -EINVAL;
+        len = (len + page - 1) / page * page;
+        if (mremap(from, 0, len, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
+            return -errno;
+        done += len;
+    }
+    return mprotect(pixels->base, pixels->size, PROT_READ) ? -errno : 0;
+}
+
 static struct vd_pixels *blank(const struct vd_host *host, uint64_t size) {
     struct vd_pixels *pixels = host->alloc(host->opaque, sizeof *pixels);
     if (!pixels)
@@ -71,6 +94,19 @@ struct vd_pixels *vd_pixels_new(const struct vd_host *host, uint64_t size, int *
 struct vd_pixels *vd_pixels_map(const struct vd_host *host, int fd, uint64_t size, int *error) {
     struct vd_pixels *pixels = blank(host, size);
     *error = pixels ? map(pixels, fd) : -ENOMEM;
+    return checked(pixels, *error);
+}
+
+struct vd_pixels *vd_pixels_view(const struct vd_host *host, const struct vd_piece *pieces,
+                                 uint32_t n, int *error) {
+    uint64_t size = 0;
+    *error = -EINVAL;
+    if (!n || n > VD_PIECES_MAX)
+        return NULL;
+    for (uint32_t i = 0; i < n; i++)
+        size += pieces[i].len;
+    struct vd_pixels *pixels = blank(host, size);
+    *error = pixels ? assemble(pixels, pieces, n) : -ENOMEM;
     return checked(pixels, *error);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Pictures on their way from a display device to those who show them. Neither
  * side knows the other: a device shows surfaces on a scanout, viewers hear what
- * changed. Pixels stay where they are, in memory that other processes can map. */
+ * changed. Pixels stay where they are: guest memory, or memory that other processes can map. */
 #ifndef VDESKTOP_DISPLAY_H
 #define VDESKTOP_DISPLAY_H
 
@@ -32,9 +32,19 @@ struct vd_pixels *vd_pixels_new(const struct vd_host *host, uint64_t size, int *
 /* The first `size` bytes of a memfd that is sealed against shrinking, such as guest memory; fd
  * stays the caller's. NULL and *error = -errno, -EINVAL: it is not such a file, or shorter. */
 struct vd_pixels *vd_pixels_map(const struct vd_host *host, int fd, uint64_t size, int *error);
+/* Pieces of shared mappings of this process, such as guest memory, one after the other, to be read:
+ * another mapping of the same pages, which stays when those go. Of whole pages, but for the last
+ * one's length. NULL and *error = -errno, -EINVAL: not of such memory, or too many. */
+#define VD_PIECES_MAX 1024
+struct vd_piece {
+    const void *base;
+    uint64_t len;
+};
+struct vd_pixels *vd_pixels_view(const struct vd_host *host, const struct vd_piece *pieces,
+                                 uint32_t n, int *error);
 void vd_pixels_ref(struct vd_pixels *pixels);
-void vd_pixels_unref(struct vd_pixels *pixels); /* NULL is allowed */
-int vd_pixels_fd(const struct vd_pixels *pixels);
+void vd_pixels_unref(struct vd_pixels *pixels);   /* NULL is allowed */
+int vd_pixels_fd(const struct vd_pixels *pixels); /* -1: of pieces; no other process can map it */
 void *vd_pixels_base(const struct vd_pixels *pixels);
 uint64_t vd_pixels_size(const struct vd_pixels *pixels);
 

@@ -20,6 +20,8 @@
 #define VD_GPU_HOST_RESOURCES_MAX 256
 /* Pieces of guest memory behind one resource. */
 #define VD_GPU_ENTRIES_MAX 16384
+/* Pieces of guest memory that are shown where they are, a mapping each; the rest is copied. */
+#define VD_GPU_VIEWED_MAX 8192
 
 struct vd_gpu_options {
     uint32_t scanouts;      /* 1 .. VD_GPU_SCANOUTS_MAX; only the first is connected at first */
