@@ -41,6 +41,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backend", default="tcg", metavar="NAME", help="what tests/boot boots its guests on (tcg)"
     )
+    parser.addoption(
+        "--desktops",
+        default="x86_64,aarch64,riscv64",
+        metavar="ARCH,…",
+        help="whose desktops tests/desktop boots (all)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

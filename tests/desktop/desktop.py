@@ -170,10 +170,11 @@ class BootedDesktop:
         return self.call(call())
 
     def boot(self) -> None:
-        """Wait for the shell, then for the window manager, then for the agent."""
+        """Wait for the agent, which comes last, then for the shell and the window manager."""
+        # Looked at from here: what a guest is asked meanwhile would take its time.
+        self.wait(lambda: self.file_drop.ready, "the guest's agent", BOOT_SECONDS)
         self.shell.boot()
         self.until(f"{self.as_user('xprop -root _NET_SUPPORTING_WM_CHECK')} | grep -q 0x", BOOT_SECONDS)
-        self.wait(lambda: self.file_drop.ready, "the guest's agent")
 
     @property
     def clipboard(self) -> Clipboard:

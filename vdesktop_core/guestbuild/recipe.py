@@ -114,7 +114,8 @@ FLAVOURS = {
         modules=_DEVICES,
         init="disk-init",
         memory="1G",
-        append="root=/dev/vda rw console=tty0",
+        # Without BPF's: systemd would load programs of it at each start, for what no unit here asks.
+        append="root=/dev/vda rw console=tty0 lsm=landlock,lockdown,yama,apparmor",
         root=DebianRoot(
             packages=tuple(_ROOT_PACKAGES.split()),
             modules=tuple(_ROOT_MODULES.split()),
