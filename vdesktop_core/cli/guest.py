@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,8 @@ def build(
     spec = GuestSpec(
         arch=Arch(arch), suite=suite, flavour=flavour, mirror=mirror, power_driver=not without_power_driver
     )
+    # As Ctrl-C: what the build has started ends with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _progress() as progress:
         build_guest(spec, output, cache or default_cache(), progress)
     click.echo(f"{output}: Debian {suite} for {arch}; start it with: vdesktop run {output / 'machine.toml'}")
