@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Short names for what scripts/ does. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build test test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-sanitizers rig-kvm rig-xen fuzz lint format bench guest run docs news clean
+.PHONY: help build test test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-browser test-desktop test-sanitizers rig-kvm rig-xen fuzz lint format bench guest run docs news clean
 ARCH ?= $(shell uname -m)
 SUITE ?= trixie
 FLAVOUR ?= minimal
@@ -18,7 +18,7 @@ build: ## a virtual environment with the project and its developer tools
 test: ## everything CI runs
 	@scripts/test
 
-test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-sanitizers: ## one layer
+test-unit test-native test-differential test-usernet test-tcg test-conformance test-boot test-browser test-desktop test-sanitizers: ## one layer
 	@scripts/test $(@:test-%=%)
 
 rig-xen: ## the xen backend on a real Xen, in a rig of QEMU's emulated SVM
