@@ -10,7 +10,7 @@ build_packages=(gcc libc6-dev python3 python3-dev python3-venv)
 run_packages=(libslirp0 libturbojpeg0 libnbd0 qemu-utils)
 guest_packages=(apt dpkg debian-archive-keyring)
 desktop_packages=(e2fsprogs mmdebstrap qemu-user-static uidmap util-linux)
-browser_packages=(chromium)
+browser_packages=(chromium tigervnc-viewer xdotool xvfb)
 test_packages=(acpica-tools clang libclang-rt-dev device-tree-compiler git iproute2 make mount openssl)
 # Compilers of the guests' virtio-power driver; one's own architecture's is gcc.
 for arch in x86-64:amd64 aarch64:arm64 riscv64:riscv64; do

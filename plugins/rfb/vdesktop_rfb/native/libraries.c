@@ -38,6 +38,7 @@ static const struct symbol SSL[] = {
     SYMBOL(SSL_CTX_new),
     SYMBOL(SSL_CTX_free),
     SYMBOL(SSL_CTX_ctrl),
+    SYMBOL(SSL_CTX_set_num_tickets),
     SYMBOL(SSL_CTX_use_certificate_chain_file),
     SYMBOL(SSL_CTX_use_PrivateKey_file),
     SYMBOL(SSL_CTX_check_private_key),

@@ -72,6 +72,7 @@ struct libraries {
     void *(*SSL_CTX_new)(const void *method);
     void (*SSL_CTX_free)(void *context);
     long (*SSL_CTX_ctrl)(void *context, int command, long value, void *pointer);
+    int (*SSL_CTX_set_num_tickets)(void *context, size_t tickets);
     int (*SSL_CTX_use_certificate_chain_file)(void *context, const char *file);
     int (*SSL_CTX_use_PrivateKey_file)(void *context, const char *file, int type);
     int (*SSL_CTX_check_private_key)(const void *context);

@@ -54,6 +54,9 @@ struct tls_context *tls_context_new(const struct libraries *l, const char *certi
     l->SSL_CTX_ctrl(context->context, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL);
     l->SSL_CTX_ctrl(context->context, SSL_CTRL_MODE,
                     SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, NULL);
+    /* Nobody resumes a session. And TigerVNC 1.12 waits for ever for what follows a ticket in the
+     * same segment: our first words. */
+    l->SSL_CTX_set_num_tickets(context->context, 0);
     if (l->SSL_CTX_use_certificate_chain_file(context->context, certificate) != 1)
         what = certificate;
     else if (l->SSL_CTX_use_PrivateKey_file(context->context, key, SSL_FILETYPE_PEM) != 1 ||
