@@ -47,6 +47,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ARCH,…",
         help="whose desktops tests/desktop boots (all)",
     )
+    parser.addoption(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="how often tests of plug and unplug do it (100 on one architecture, fewer on the others)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

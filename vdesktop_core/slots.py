@@ -256,9 +256,9 @@ class Slots:
         """Tell whether a driver has a slot's device.
 
         A guest that found a device and has no driver for it, or removed it, leaves ACKNOWLEDGE set
-        (Linux ``virtio_dev_remove``): that is not a driver.
+        (Linux ``virtio_dev_remove``); one whose driver gave up and reset it, FAILED: neither is a driver.
         """
-        return bool(self._slots[slot].status & ~Status.ACKNOWLEDGE)
+        return bool(self._slots[slot].status & ~(Status.ACKNOWLEDGE | Status.FAILED))
 
     def reset(self, slot: int | None = None) -> None:
         """Bring a slot, or all, to the state at power-on.

@@ -130,7 +130,7 @@ def _driver(slot: dict[str, Any]) -> str:
     status = slot["status"]
     if slot.get("lost"):
         return "lost: fails all requests until its driver lets go"
-    if status & (_NEEDS_RESET | _FAILED):
+    if status & _NEEDS_RESET or status & (_DRIVER_OK | _FAILED) == _FAILED:
         return "failed"
     return "running" if status & _DRIVER_OK else "starting" if status & _DRIVER else "none"
 

@@ -159,6 +159,16 @@ def test_driver_ok_without_features_ok_is_refused(guest: Slot, device: Recorder,
     assert slot.counters()["out_of_turn"] == 1
 
 
+def test_driver_that_failed_may_try_again_without_a_reset(guest: Slot, device: Recorder) -> None:
+    """As Linux does, whose bus sets FAILED after a probe that failed, and resets only when one succeeded."""
+    guest.negotiate(VERSION_1)
+    guest.write("Status", 11 | 128)
+    assert guest.read("Status") == 139
+    guest.write("Status", 15 | 128)
+    assert guest.read("Status") == 143
+    assert ("driver_ok",) in device.calls
+
+
 def test_driver_ok_is_told_once(guest: Slot, device: Recorder, memory: GuestMemory) -> None:
     running(guest, memory)
     guest.driver_ok()

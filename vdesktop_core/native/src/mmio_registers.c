@@ -210,7 +210,9 @@ static bool status_write(struct vd_mmio *m, uint32_t value) {
     }
     if (added & VD_STATUS_DRIVER_OK) {
         uint32_t now = mmio_status(m);
-        if (!(now & VD_STATUS_FEATURES_OK) || (now & (VD_STATUS_NEEDS_RESET | VD_STATUS_FAILED)))
+        /* FAILED is the driver's own note. Linux sets it where a driver's probe fails, and does not
+         * reset the device before the next one (drivers/virtio/virtio.c), against §2.1.1. */
+        if (!(now & VD_STATUS_FEATURES_OK) || (now & VD_STATUS_NEEDS_RESET))
             return false;
         __atomic_fetch_or(&m->status, VD_STATUS_DRIVER_OK, __ATOMIC_SEQ_CST);
         if (dev->ops->driver_ok)

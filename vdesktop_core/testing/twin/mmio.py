@@ -216,7 +216,7 @@ class TwinMmio:
         if added & Status.FEATURES_OK and acceptable:
             self.accepted = self.driver_features
             self.status |= Status.FEATURES_OK
-        blocked = self.status & (Status.NEEDS_RESET | Status.FAILED)
+        blocked = self.status & Status.NEEDS_RESET
         if added & Status.DRIVER_OK and self.status & Status.FEATURES_OK and not blocked:
             self.status |= Status.DRIVER_OK
             self.calls.append(("driver_ok", 0))
