@@ -33,12 +33,13 @@ def main() -> None:
     run("Rings", HERE / "rings" / "run.py", *peer)
     run("Disk", HERE / "blk" / "run.py")
     run("Display", HERE / "display" / "run.py", *(["--qemu"] if shutil.which("qemu-system-x86_64") else []))
+    run("Screen", HERE / "screen" / "run.py")
     for arch in ARCHES:
         guest = arguments.guests / f"{arch}-trixie"
         if not (guest / "machine.toml").exists():
             vdesktop = Path(sys.executable).with_name("vdesktop")
             subprocess.run([vdesktop, "guest", "build", "--arch", arch, "-o", guest], check=True)
-        run(f"Screen and keys, {arch}", HERE / "screen" / "run.py", "--guest", guest, "--arch", arch)
+        run(f"Keys and pointer, {arch}", HERE / "input" / "run.py", "--guest", guest, "--arch", arch)
         run(f"Start, {arch}", HERE / "start" / "run.py", "--guest", guest, "--arch", arch)
         options = ("--guest", guest, "--arch", arch, "--rounds", str(arguments.rounds))
         run(f"Guest, {arch}", HERE / "guest" / "run.py", *options)

@@ -44,7 +44,7 @@ def ours(setting: Setting) -> list[str]:
 
 
 #: Machine and CPU: those without PCI where QEMU has them, as ours has none.
-_QEMU = {
+QEMU_MACHINES = {
     "x86_64": ("-M", "microvm,acpi=on,pcie=off", "-cpu", "qemu64"),
     "aarch64": ("-M", "virt,gic-version=2", "-cpu", "cortex-a72"),
     "riscv64": ("-M", "virt", "-cpu", "rv64"),
@@ -54,7 +54,14 @@ _QEMU = {
 def qemu(setting: Setting) -> list[str]:
     """The peer: the same devices over virtio-mmio, software CPU on one thread."""
     return [
-        *(f"qemu-system-{setting.arch}", *_QEMU[setting.arch], "-accel", "tcg,thread=single", "-smp", "1"),
+        *(
+            f"qemu-system-{setting.arch}",
+            *QEMU_MACHINES[setting.arch],
+            "-accel",
+            "tcg,thread=single",
+            "-smp",
+            "1",
+        ),
         # Guest RAM is shared memory, as ours is, so that it does not count as the process's own.
         *("-object", f"memory-backend-memfd,id=ram,share=on,size={setting.memory}"),
         *("-machine", "memory-backend=ram", "-m", setting.memory, "-nodefaults", "-display", "none"),

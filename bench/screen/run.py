@@ -1,47 +1,35 @@
 # SPDX-License-Identifier: MIT
-"""What an unchanged screen costs, and how long input takes to reach the guest's programs.
+"""What an unchanged screen costs, and what a flush of a whole one does; no guest runs.
 
-    python bench/screen/run.py [--guest DIR --arch ARCH] [--seconds 5] [--events 400] [--json]
+    python bench/screen/run.py [--seconds 5] [--json]
 
-*Unchanged*: the CPU time of this process with a viewer that waits for news, in percent of a core; no guest
-runs. The scan of the boot framebuffer is compared with one memcmp of as much memory.
+*Unchanged*: the CPU time of this process with a viewer that waits for news, in percent of a core. The scan of
+the boot framebuffer is compared with one memcmp of as much memory.
 
-*Input*, with a guest (DIR is what ``vdesktop guest build`` made): from handing a key to the keyboard until
-its events, which a ``cat`` in the guest reads from evdev and writes to a virtio console, are back here. So
-it is the way there, two context switches in the guest, and the console's way back.
+*Flush*: the CPU time of the device's thread for one of 1920 x 1080 pixels of a blob, as Linux's console does
+it: shown where they lie, in 405 pieces of guest memory, and copied, as those that are no whole pages.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import ctypes
 import json
 import os
-import socket
 import statistics
 import sys
-import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "native"))
 
-from gpu_rig import Gpu, picture
+from gpu_rig import FREE, OK, Gpu, picture
 
-from vdesktop_core import config as configuration
-from vdesktop_core.devices.console import parse_console
 from vdesktop_core.display.bootfb import BootFramebuffer, place_framebuffer
-from vdesktop_core.display.input import Key
-from vdesktop_core.display.session import InputSession
 from vdesktop_core.host import Host
 from vdesktop_core.hypervisor import Arch
-from vdesktop_core.machine import Machine
 from vdesktop_core.memory import GuestMemory, MemoryRegion
 
 if TYPE_CHECKING:
@@ -50,8 +38,7 @@ if TYPE_CHECKING:
     from vdesktop_core.display.native import NativeViewing
 
 SIZES = ("1024x768", "1920x1080")
-#: Bytes of a key's EV_KEY and SYN_REPORT, as evdev gives them on a 64-bit kernel.
-FRAME = 48
+FLUSHES = 200
 
 
 class SharedMemory:
@@ -135,81 +122,40 @@ def unchanged(seconds: float) -> dict[str, dict[str, float]]:
     return found
 
 
-class Echo:
-    """Reads what the guest sends back, and notes when."""
-
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        while self._socket.connect_ex(str(path)):
-            time.sleep(0.05)
-        self.started = threading.Event()
-        self.back = threading.Semaphore(0)
-        self.at = 0.0
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        text = b""
-        while b"\nevents\n" not in text.replace(b"\r", b""):
-            text += self._socket.recv(4096)
-        self.started.set()
-        left = FRAME
-        while data := self._socket.recv(FRAME):
-            left -= len(data)
-            if left <= 0:
-                self.at = time.monotonic()
-                left += FRAME
-                self.back.release()
+def flush_us(entries: list[tuple[int, int]]) -> float:
+    """Return the CPU time that the I/O thread takes for the flush of a whole screen, in µs."""
+    width, height = 1920, 1080
+    gpu = Gpu(width=width, height=height, memory=64)
+    try:
+        gpu.start()
+        gpu.memory.write(FREE, os.urandom(4096) * 2200)
+        assert gpu.create_blob(1, sum(size for _, size in entries), entries) == OK
+        assert gpu.set_scanout_blob(1, (0, 0, width, height), (width, height)) == OK
+        gpu.flush(1, (0, 0, width, height))
+        begin = thread_us("test-io")
+        for _ in range(FLUSHES):
+            gpu.flush(1, (0, 0, width, height))
+        return (thread_us("test-io") - begin) / FLUSHES
+    finally:
+        gpu.free()
 
 
-async def latency(folder: Path, arch: str, events: int) -> list[float]:
-    """Return the milliseconds that each event took, there and back."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, "console")
-        loaded = configuration.load(folder / "machine.toml")
-        command = "stty raw -echo; echo; echo events; exec cat /dev/input/event0"
-        config = msgspec.structs.replace(
-            loaded,
-            arch=Arch(arch),
-            boot=msgspec.structs.replace(loaded.boot, append=f'console=hvc0 quiet vdesktop.run="{command}"'),
-            devices=(parse_console(f"socket:{path}"), {"type": "input", "kind": "keyboard"}),
-        )
-        async with Machine(config) as machine:
-            await machine.start()
-            hands = InputSession(machine.desktop.inputs)
-            echo = await asyncio.to_thread(Echo, path)
-            await asyncio.to_thread(echo.started.wait)
-            await asyncio.sleep(1)
-            return await asyncio.to_thread(measure, hands, echo, events)
-
-
-def measure(hands: InputSession, echo: Echo, events: int) -> list[float]:
-    taken = []
-    for number in range(events):
-        begin = time.monotonic()
-        hands.send(Key(30, down=number % 2 == 0))
-        if not echo.back.acquire(timeout=30):
-            sys.exit("an event did not come back within 30 s")
-        taken.append(1000 * (echo.at - begin))
-        time.sleep(0.02)
-    return taken
+def flushes() -> dict[str, float]:
+    """Return what a flush costs, by where the pixels are."""
+    size, pieces = 1920 * 1080 * 4, 405
+    piece = size // pieces
+    return {
+        "in place": flush_us([(FREE + piece * place, piece) for place in reversed(range(pieces))]),
+        "copied": flush_us([(FREE + 4, size)]),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--guest", type=Path)
-    parser.add_argument("--arch", choices=list(Arch))
     parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--events", type=int, default=400)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found: dict[str, Any] = {"unchanged": unchanged(arguments.seconds)}
-    if arguments.guest is not None:
-        taken = sorted(asyncio.run(latency(arguments.guest, arguments.arch, arguments.events)))
-        found["input_ms"] = {
-            "median": statistics.median(taken),
-            "p99": taken[len(taken) * 99 // 100],
-            "most": taken[-1],
-        }
+    found: dict[str, Any] = {"unchanged": unchanged(arguments.seconds), "flush_us": flushes()}
     if arguments.json:
         print(json.dumps(found))
         return
@@ -217,10 +163,9 @@ def main() -> None:
     for name, values in found["unchanged"].items():
         scan = f"{values['scan_us']:.0f} | {values['memcmp_us']:.0f}" if "scan_us" in values else "|"
         print(f"| {name} | {values['percent']:.2f} | {scan} |")
-    if "input_ms" in found:
-        print("\n| key to evdev and back, ms | |\n|---|---|")
-        for name, value in found["input_ms"].items():
-            print(f"| {name} | {value:.2f} |")
+    print("\n| flush of 1920 x 1080 | CPU µs |\n|---|---|")
+    for name, value in found["flush_us"].items():
+        print(f"| {name} | {value:.0f} |")
 
 
 if __name__ == "__main__":
