@@ -213,7 +213,13 @@ class Aarch64:
             target = [write(gicd + 0x80 + word, bit, 4), write(gicd + 0x6000 + 8 * intid, affinity)]
         else:
             target = [write(gicd + 0x800 + intid, 1, 1)]
-        return [*target, write(gicd + 0x400 + intid, 0x80, 1), write(gicd + 0x100 + word, bit, 4)]
+        return [
+            *target,
+            write(gicd + 0x400 + intid, 0x80, 1),
+            # What it is after a reset is IMPLEMENTATION DEFINED (IHI 0069, GICD_ICFGR): KVM's is edge-triggered.
+            write(gicd + 0xC00 + intid // 16 * 4, 0, 4),
+            write(gicd + 0x100 + word, bit, 4),
+        ]
 
     def take(self, platform: Platform, *, wait: bool) -> Record:
         register = 0 if self._is_v3(platform) else _region(platform, "gicc") + 0xC
