@@ -24,8 +24,8 @@ test-unit test-native test-differential test-usernet test-tcg test-conformance t
 rig-xen: ## the xen backend on a real Xen, in a rig of QEMU's emulated SVM
 	@scripts/test rig-xen
 
-rig-kvm: ## the kvm backend on a real KVM, in a rig of QEMU's emulated SVM
-	@scripts/test rigs
+rig-kvm: ## the kvm backend on a real KVM, in rigs of QEMU's emulated SVM and EL2
+	@scripts/test rig-kvm
 
 fuzz: ## every fuzz target, FUZZ_SECONDS (50) seconds each
 	@scripts/fuzz $(FUZZ_SECONDS)

@@ -53,6 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="how often tests of plug and unplug do it (100 on one architecture, fewer on the others)",
     )
+    parser.addoption(
+        "--cpus", type=int, metavar="N", help="CPUs of the guests of tests/boot (1, or 4 in tests of SMP)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

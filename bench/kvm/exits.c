@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,7 +29,7 @@
 #define IDT       0x2000u
 #define CODE      0x3000u
 #define HANDLER   0x3800u
-#define COUNTER   0x4000u /* interrupts taken */
+#define READY     0x4000u
 #define SLOT      0xD0000000u
 #define BELL      0xD0001050u
 #define PIN       16u
@@ -159,6 +160,8 @@ static void measure_access(const char *name, const char *code, size_t length, ui
 
 enum way { LINE, IRQFD_EDGE, IRQFD_RESAMPLE };
 static _Atomic bool stopping;
+static uint64_t acknowledged; /* when */
+static sem_t acknowledge;
 
 static void line(bool level) {
     struct kvm_irq_level request = {.irq = PIN, .level = level};
@@ -171,9 +174,13 @@ static void *vcpu_main(void *opaque) {
         check(ioctl(vcpu, KVM_RUN, 0), "KVM_RUN");
         if (run->exit_reason == KVM_EXIT_IO)
             break;
-        /* The handler's acknowledge: where the line is ours, it goes down here. */
-        if (run->exit_reason == KVM_EXIT_MMIO && *way == LINE)
+        if (run->exit_reason != KVM_EXIT_MMIO)
+            continue;
+        acknowledged = now();
+        /* Where the line is ours, it goes down here. */
+        if (*way == LINE)
             line(false);
+        sem_post(&acknowledge);
     }
     return NULL;
 }
@@ -185,23 +192,12 @@ static void emit_interrupt_guest(bool level) {
     store(0xFEE000B0, 0);     /* the end of the interrupt that ended the guest before this */
     store(0xFEC00000, 0x10 + 2 * PIN); /* the pin's low word: */
     store(0xFEC00010, VECTOR | (level ? 1u << 15 : 0));
-    store(COUNTER + 4, 1);    /* ready */
+    store(READY, 1);
     EMIT("\xFB\xF4\xEB\xFC"); /* 1: sti; hlt; jmp 1b */
     at = memory + HANDLER;
-    store(SLOT, 1);   /* InterruptACK */
-    EMIT("\xFF\x05"); /* incl COUNTER */
-    emit32(COUNTER);
+    store(SLOT, 1);       /* InterruptACK */
     store(0xFEE000B0, 0); /* end of interrupt */
     EMIT("\xCF");         /* iret */
-}
-
-static uint32_t taken(void) {
-    return __atomic_load_n((uint32_t *)(memory + COUNTER), __ATOMIC_ACQUIRE);
-}
-
-static void wait_for(uint32_t count) {
-    while (taken() != count)
-        sched_yield();
 }
 
 static void measure_interrupts(const char *name, enum way way, unsigned rounds) {
@@ -211,7 +207,8 @@ static void measure_interrupts(const char *name, enum way way, unsigned rounds) 
     char text[64];
     struct kvm_irqfd request = {.fd = (uint32_t)fd, .gsi = PIN};
 
-    memset(memory + COUNTER, 0, 8);
+    sem_init(&acknowledge, 0, 0);
+    memset(memory + READY, 0, 4);
     if (way == IRQFD_RESAMPLE) {
         request.flags = KVM_IRQFD_FLAG_RESAMPLE;
         request.resamplefd = (uint32_t)again;
@@ -220,7 +217,7 @@ static void measure_interrupts(const char *name, enum way way, unsigned rounds) 
         check(ioctl(vm, KVM_IRQFD, &request), "KVM_IRQFD");
     emit_interrupt_guest(way != IRQFD_EDGE);
     pthread_create(&thread, NULL, vcpu_main, &way);
-    while (!__atomic_load_n((uint32_t *)(memory + COUNTER + 4), __ATOMIC_ACQUIRE))
+    while (!__atomic_load_n((uint32_t *)(memory + READY), __ATOMIC_ACQUIRE))
         sched_yield();
     for (unsigned i = 0; i < rounds; i++) {
         uint64_t t = now();
@@ -229,8 +226,10 @@ static void measure_interrupts(const char *name, enum way way, unsigned rounds) 
         else
             check(eventfd_write(fd, 1), "irqfd");
         raises[i] = now() - t;
-        wait_for(i + 1);
-        times[i] = now() - t;
+        /* Asleep, as a device's thread is after its work: it leaves its CPU to the guest's. */
+        while (sem_wait(&acknowledge) < 0) {
+        }
+        times[i] = acknowledged - t;
         /* What looks whether the level is still high, after every end of interrupt. */
         eventfd_t ends;
         if (way == IRQFD_RESAMPLE)

@@ -56,7 +56,9 @@ def arch_image(request: pytest.FixtureRequest) -> Image:
 
 
 @pytest.fixture(scope="module")
-def equipped(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Equipped]:
+def equipped(
+    request: pytest.FixtureRequest, image: Image, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Equipped]:
     """One guest for all tests of a module that leave it as they found it.
 
     ``vda`` is empty, ``vdb`` read-only with known content; guest port 5000 is ``port`` of the host.
@@ -66,6 +68,8 @@ def equipped(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     disk.write_bytes(bytes(DISK_BYTES))
     readonly.write_bytes(bytes(range(256)) * 4096)
     options = (
+        "--cpus",
+        str(request.config.getoption("--cpus") or 1),
         "--disk",
         str(disk),
         "--disk",

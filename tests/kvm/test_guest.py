@@ -73,7 +73,8 @@ if platform.machine() == "x86_64":
     async def test_triple_fault_of_a_guest_keeps_what_it_wrote(image: Image, tmp_path: Path) -> None:
         disk, console = tmp_path / "disk", tmp_path / "console"
         disk.write_bytes(bytes(1 << 20))
-        command = "yes written | dd of=/dev/vda bs=4k count=64 iflag=fullblock conv=fsync; reboot -f"
+        fill = "yes written | dd of=/dev/vda bs=4k count=64 iflag=fullblock conv=fsync"
+        command = f"{fill}; rmmod virtio_power; reboot -f"  # its driver would be the first to reset
         result = await asyncio.wait_for(
             machine(image, console, disk, command, "reboot=triple").run(), PATIENCE
         )

@@ -7,6 +7,7 @@ made. The layer holds what differs from this host's checkout and Python: compile
 
 from __future__ import annotations
 
+import compileall
 import os
 import runpy
 import shutil
@@ -94,6 +95,7 @@ def build(target: Foreign) -> None:
     _wheels(target)
     _extensions(target)
     _metadata(target)
+    _bytecode(target)
 
 
 def _fresh(stamp: Path, wanted: str) -> bool:
@@ -120,6 +122,18 @@ def _root(target: Foreign) -> None:
         env={**os.environ, "LC_ALL": "C"},
     )
     stamp.write_text(packages)
+
+
+def _bytecode(target: Foreign) -> None:
+    """Compile the Python files: a rig cannot keep what it compiles, and needs half a minute for it.
+
+    Bytecode is the same on all architectures; where this Python is of another version, rigs do it themselves.
+    """
+    if sysconfig.get_python_version() != _PYTHON:
+        return
+    for folder in (target.root / "usr/lib", target.layer / _SITE):
+        # By the files' times and sizes, as the interpreter does: what is compiled already is looked at only.
+        compileall.compile_dir(folder, quiet=2, stripdir=str(target.root), workers=0)
 
 
 def _project() -> dict[str, Any]:

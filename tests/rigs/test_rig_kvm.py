@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The kvm backend on a real KVM: its own tests and those of booted guests, run in a rig."""
+"""The kvm backend on a real KVM: its own tests and those of booted guests, run in rigs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import KVM_AARCH64, KVM_X86_64, require, run
+from rig import KVM_AARCH64, KVM_X86_64, Rig, require, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rig import Rig
-
-#: What tests/boot shows on the software CPU, it shows here with the same results; a boot takes half a minute.
+RIGS = (KVM_X86_64, KVM_AARCH64)
+#: What tests/boot shows on the software CPU, it shows here with the same results.
 TESTS = (
     "tests/kvm",
     "tests/unit/test_kvm_denied.py",
@@ -23,17 +22,22 @@ TESTS = (
     "tests/boot/test_smp.py::test_smp_cpu_goes_offline_and_comes_back",
     "tests/boot/test_smp.py::test_smp_processes_on_all_cpus_talk_through_a_pipe",
 )
+OPTIONS = (
+    # Those plugins that are needed: a rig takes its time to import them.
+    *("--disable-plugin-autoload", "-p", "asyncio", "-p", "timeout"),
+    *("-q", "-p", "no:cacheprovider", "--color=no", "--durations=8", "--timeout=900"),
+    *("--require", "kvm,boot", "--backend", "kvm", "--cpus", "2"),
+    # On a rig's only CPU, the guest's console driver spins for the host's thread, every 16 bytes.
+    *("-k", "not of_a_megabyte"),
+)
 
 
 @pytest.mark.rig
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("rig", [KVM_X86_64, KVM_AARCH64], ids=lambda rig: rig.name)
+# Named by the guests' architectures: they may run side by side.
+@pytest.mark.parametrize("rig", RIGS, ids=["x86_64", "aarch64"])
 def test_kvm_backend_passes_its_tests_on_emulated_hardware(rig: Rig, tmp_path: Path) -> None:
     image = require(rig)
-    options = ["-q", "-p", "no:cacheprovider", "--color=no", "--durations=5", "--timeout=900"]
-    command = [rig.python, "-m", "pytest", *options, "--require", "kvm,boot", "--backend", "kvm"]
-    # On a rig's only CPU, the guest's console driver spins for the host's thread, every 16 bytes.
-    command += ["-k", "not of_a_megabyte"]
-    said = run(rig, image, [*command, *TESTS], tmp_path, timeout=1500)
+    said = run(rig, image, [rig.python, "-m", "pytest", *OPTIONS, *TESTS], tmp_path, timeout=1500)
     assert " passed" in said
     print(said)  # noqa: T201 - shown with -s, and where the test fails
