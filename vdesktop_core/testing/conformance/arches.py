@@ -216,7 +216,7 @@ class Aarch64:
         return [
             *target,
             write(gicd + 0x400 + intid, 0x80, 1),
-            # What it is after a reset is IMPLEMENTATION DEFINED (IHI 0069, GICD_ICFGR): KVM's is edge-triggered.
+            # GICD_ICFGR after a reset is IMPLEMENTATION DEFINED (IHI 0069): edge-triggered on KVM.
             write(gicd + 0xC00 + intid // 16 * 4, 0, 4),
             write(gicd + 0x100 + word, bit, 4),
         ]
