@@ -81,12 +81,8 @@ class Hotplug:
             VdesktopError: there is no way to, or it refuses.
         """
         name = self._machine.config.name
-        if self._power is not None:
-            answer = await self._answer(self._power.shutdown(timeout))
-            if answer.ok:
-                return
-            if answer.outcome not in _UNHEARD:
-                raise VdesktopError(f"machine {name!r} does not power off: {answer}")
+        if await self._driver_powers_off(timeout):
+            return
         events = self._machine.board.acpi_events
         if events is not None:
             events.press_power_button()
@@ -95,6 +91,27 @@ class Hotplug:
                 f"machine {name!r}: its guest has nothing that hears a power button (the virtio-power "
                 f"driver, ACPI, a keyboard): power it off inside, or force it"
             )
+        # A guest that is still booting hears no button: its driver is asked when it comes.
+        if self._machine.power is None:
+            return
+        came = False
+        with contextlib.suppress(VdesktopError):  # it ended
+            came = await self._until(lambda: self._power is not None, timeout)
+        if came:
+            await self._driver_powers_off(timeout)
+
+    async def _driver_powers_off(self, timeout: float) -> bool:
+        """Ask the driver, if there is one, and return whether it will.
+
+        Raises:
+            VdesktopError: it refuses.
+        """
+        if self._power is None:
+            return False
+        answer = await self._answer(self._power.shutdown(timeout))
+        if not answer.ok and answer.outcome not in _UNHEARD:
+            raise VdesktopError(f"machine {self._machine.config.name!r} does not power off: {answer}")
+        return answer.ok
 
     async def restart(self, timeout: float) -> None:
         """Ask the guest to reset itself in an orderly way; as :meth:`power_off`.

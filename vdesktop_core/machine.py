@@ -205,8 +205,9 @@ class Machine:
             return await self.wait()
         try:
             self._expect(State.RUNNING)
+            deadline = asyncio.get_running_loop().time() + timeout
             await self.hotplug.power_off(timeout)
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 return await self.wait()
         except (VdesktopError, TimeoutError) as error:
             if not force:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from control import PATIENCE, Control
-from guest import running
+from guest import find_image, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,3 +180,31 @@ def test_power_panic_is_reported(arch_image: Image, tmp_path: Path) -> None:
         guest.terminal.send(b"echo c >/proc/sysrq-trigger\n")
         assert guest.terminal.wait() == 10
         assert "crashed: sysrq triggered crash" in guest.terminal.error_text()
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+def test_power_driver_works_on_an_older_kernel(
+    request: pytest.FixtureRequest, arch: str, tmp_path: Path
+) -> None:
+    """Debian 12's: Linux 6.1, the oldest that the driver is for."""
+    image = find_image(arch, "bookworm", request.config.getoption("--backend"))
+    with running(image, tmp_path, "--cpus", str(CPUS)) as guest:
+        powered = Powered(guest)
+        assert powered.read("machine/arch") == arch
+        for turn in range(2):
+            disk = tmp_path / f"disk{turn}.img"
+            slot = powered.plug_disk(disk)
+            guest.run("dd if=/dev/urandom of=/dev/vda bs=1M count=8 2>/dev/null")
+            written = guest.run("sha256sum </dev/vda").split()[0]
+            powered.control("unplug", str(slot), "--timeout", str(PATIENCE))
+            assert hashlib.sha256(disk.read_bytes()).hexdigest() == written
+            powered.control("cpus", "1", "--timeout", str(PATIENCE))
+            powered.control("cpus", str(CPUS), "--timeout", str(PATIENCE))
+            guest.run("rmmod virtio_power; modprobe virtio_power")
+        slot = powered.plug_disk(tmp_path / "lost.img")
+        guest.run("(while dd if=/dev/vda of=/dev/null bs=4k iflag=direct 2>/dev/null; do :; done) & sleep 1")
+        powered.control("unplug", str(slot), "--force")
+        guest.until("[ ! -e /dev/vda ]")
+        assert powered.complaints() == ""
+        powered.control("shutdown", "--timeout", str(PATIENCE))
+        assert guest.terminal.wait() == 0

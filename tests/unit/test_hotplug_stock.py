@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_machine import FakeMachine
-from hotplug_guest import PATIENCE, RNG, Driver, acpi, acpi_take, started, until
+from hotplug_guest import PATIENCE, RNG, Driver, PowerGuest, acpi, acpi_take, started, until
 
 from vdesktop_core.acpi_events import EVENT_POWER_BUTTON, EVENT_SLOTS, PENDING, SLOTS
+from vdesktop_core.devices.power import wire
 from vdesktop_core.errors import GuestTimeoutError, VdesktopError
 from vdesktop_core.hypervisor import Arch, ExitReason, VmEvent
 from vdesktop_core.life import Outcome, State
@@ -87,3 +88,17 @@ async def test_shutdown_by_force_needs_no_guest(tmp_path: Path) -> None:
         await started(machine)
         assert (await machine.shutdown(force=True)).outcome is Outcome.STOPPED
         assert machine.state is State.ENDED
+
+
+async def test_driver_that_comes_after_the_button_was_pressed_is_asked(tmp_path: Path) -> None:
+    """A guest that is still booting hears no button."""
+    async with FakeMachine(tmp_path, Arch.X86_64) as machine:
+        await started(machine)
+        ending = asyncio.ensure_future(machine.shutdown(timeout=PATIENCE))
+        await until(lambda: acpi(machine, PENDING) == EVENT_POWER_BUTTON)
+        guest = await PowerGuest.of(machine)
+        event = await guest.event()
+        assert (event["kind"], event["state"]) == (wire.EventKind.MACHINE, wire.Action.SHUTDOWN)
+        await guest.answer(event, wire.Verdict.ACCEPTED)
+        guest.tell(wire.RequestType.SHUTDOWN)
+        assert (await ending).outcome is Outcome.SHUTDOWN

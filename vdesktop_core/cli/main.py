@@ -54,6 +54,8 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except click.Abort:
         sys.exit(130)
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as error:  # since click 8.2
+        click.echo(error.format_message(), err=True)
     except click.ClickException as error:
         hint = (
             f" (see '{error.ctx.command_path} --help')"

@@ -5,9 +5,8 @@
 #include <linux/delay.h>
 #include <linux/module.h>
 #include <linux/slab.h>
-#include <linux/version.h>
 
-#include "power.h"
+#include "parts.h"
 
 #define EVENT_BUFFERS	32
 #define REQUEST_TIMEOUT (30 * HZ)
@@ -219,7 +218,7 @@ u32 power_reason(int error)
 void power_uevent(struct power_device *power, const char *what, const char *state, int index)
 {
 	char kind[32], value[32], number[32];
-	char *env[] = { kind, value, NULL, NULL };
+	char *env[4] = { kind, value };
 
 	snprintf(kind, sizeof(kind), "VIRTIO_POWER=%s", what);
 	snprintf(value, sizeof(value), "STATE=%s", state);
@@ -294,7 +293,7 @@ static int power_find_queues(struct power_device *power)
 {
 	struct virtqueue *vqs[2];
 	int error;
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
+#ifdef VIRTIO_POWER_HAVE_VIRTQUEUE_INFO
 	struct virtqueue_info info[] = {
 		[VIRTIO_POWER_VQ_REQUEST] = { "requests", power_requests_done },
 		[VIRTIO_POWER_VQ_EVENT] = { "events", power_events_came },

@@ -8,7 +8,7 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 
-#include "power.h"
+#include "parts.h"
 
 /* CPU hot-plug callbacks know of no device: the one there is, or NULL. */
 static struct power_device *cpus_of;
@@ -40,7 +40,7 @@ static int power_linux_cpu(const struct power_cpu *cpu)
 {
 	int i;
 
-	for_each_possible_cpu (i)
+	for_each_possible_cpu(i)
 		if (power_hardware_id(i) == cpu->hardware_id)
 			return i;
 	return -ENODEV;

@@ -11,7 +11,7 @@
 #include <linux/platform_device.h>
 #include <linux/sizes.h>
 
-#include "power.h"
+#include "parts.h"
 
 #define SLOT_SIZE SZ_4K
 

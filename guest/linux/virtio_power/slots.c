@@ -11,7 +11,7 @@
 #include <linux/suspend.h>
 #include <linux/virtio_ids.h>
 
-#include "power.h"
+#include "parts.h"
 
 static int power_match_base(struct device *dev, const void *base)
 {

@@ -12,7 +12,7 @@
 #include <linux/slab.h>
 #include <linux/sysfs.h>
 
-#include "power.h"
+#include "parts.h"
 
 /* A folder of the lists. */
 struct power_entry {
@@ -87,22 +87,20 @@ static const char *const timers[] = {
 	[VIRTIO_POWER_TIMER_SBI] = "sbi",
 };
 
-#define TEXT(field) (int)strnlen(of->field, sizeof(of->field)), of->field
-
-SHOW(machine, name, "%.*s", TEXT(name));
+SHOW(machine, name, "%.*s", (int)strnlen(of->name, sizeof(of->name)), of->name);
 SHOW(machine, arch, "%s", WORD(machines, le32_to_cpu(of->arch)));
 SHOW(machine, interrupt_controller, "%s", WORD(controllers, le32_to_cpu(of->interrupt_controller)));
 SHOW(machine, timer, "%s", WORD(timers, le32_to_cpu(of->timer)));
 SHOW(machine, timer_hz, "%llu", le64_to_cpu(of->timer_hz));
 SHOW(region, kind, "%s", WORD(region_kinds, le32_to_cpu(of->kind)));
-SHOW(region, name, "%.*s", TEXT(name));
+SHOW(region, name, "%.*s", (int)strnlen(of->name, sizeof(of->name)), of->name);
 SHOW(region, base, "%#llx", le64_to_cpu(of->base));
 SHOW(region, size, "%#llx", le64_to_cpu(of->size));
 SHOW(cpu, state, "%s", WORD(cpu_states, le32_to_cpu(of->state)));
 SHOW(cpu, hardware_id, "%#llx", le64_to_cpu(of->hardware_id));
 SHOW(slot, device_id, "%u", le32_to_cpu(of->device_id));
 SHOW(slot, state, "%s", WORD(slot_states, le32_to_cpu(of->state)));
-SHOW(slot, name, "%.*s", TEXT(name));
+SHOW(slot, name, "%.*s", (int)strnlen(of->name, sizeof(of->name)), of->name);
 SHOW(slot, version, "%u", le16_to_cpu(of->version));
 SHOW(slot, base, "%#llx", le64_to_cpu(of->base));
 SHOW(slot, line, "%u", le32_to_cpu(of->line));

@@ -7,7 +7,7 @@
 #include <linux/panic_notifier.h>
 #include <linux/reboot.h>
 
-#include "power.h"
+#include "parts.h"
 
 /* How long the host may take to end the machine, before other means are tried. */
 #define END_MS 5000

@@ -2,8 +2,8 @@
 /*
  * virtio-power: what the driver's parts are to each other.
  */
-#ifndef _POWER_H
-#define _POWER_H
+#ifndef _PARTS_H
+#define _PARTS_H
 
 #include <linux/completion.h>
 #include <linux/kobject.h>
