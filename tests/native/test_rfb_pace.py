@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import struct
 import time
 from typing import TYPE_CHECKING
@@ -90,6 +91,22 @@ def test_many_colours_are_compressed_once_a_client_proved_slow(
         rig.canvas.paint(data := noise(seed))
         assert kinds(ask(client, encoding)) == {encoding}
         shown(rig, client, data)
+
+
+@pytest.mark.parametrize("encoding", [ZRLE, TIGHT])
+def test_first_picture_of_a_connection_that_may_be_a_tunnel_is_compressed(rig: Rig, encoding: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+    ours.settimeout(20)
+    rig.call(lambda: rig.server.attach(theirs))
+    client = RfbClient(ours)
+    client.login()
+    rig.canvas.paint(data := noise(1))
+    assert kinds(ask(client, encoding)) == {encoding}
+    shown(rig, client, data)
+    client.sock.close()
+    rig.wait(rig.gone)
 
 
 def answer_fence(client: RfbClient) -> None:

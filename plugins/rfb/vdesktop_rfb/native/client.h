@@ -93,6 +93,7 @@ struct rfb_pace { /* pace.c; rates in bytes a second */
     uint64_t link;                    /* what is believed */
     uint64_t saves;                   /* rate at which zlib makes pixels fewer */
     uint32_t raw_tiles;
+    bool fell; /* `answers` did */
 };
 
 struct rfb_damage {

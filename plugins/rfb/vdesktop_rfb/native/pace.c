@@ -17,13 +17,9 @@ enum {
     SAVES_WEIGHT = 4,          /* of the past */
     PROBE_TILES = 64,          /* of so many that leave as they are, one is compressed */
     SLOW = 16,                 /* so much slower than zlib: there is time for more */
-    RISE = 8,                  /* an eighth more with every picture: it may have been luck */
+    RISE = 8, /* an eighth more with every picture, once it fell; until then twice */
     NANOSECONDS = 1000000000,
 };
-
-void rfb_pace_start(struct rfb_client *c) {
-    c->pace = (struct rfb_pace){.saves = SAVES_AT_FIRST, .answers = UINT64_MAX, .link = UINT64_MAX};
-}
 
 static uint64_t rate(uint64_t bytes, uint64_t ns) {
     return ns ? (uint64_t)((double)bytes * NANOSECONDS / (double)ns) : UINT64_MAX;
@@ -38,6 +34,17 @@ static uint64_t delivered(const struct rfb_client *c) {
         size < offsetof(struct tcp_info, tcpi_delivery_rate) + sizeof info.tcpi_delivery_rate)
         return UINT64_MAX;
     return info.tcpi_delivery_rate;
+}
+
+/* A TCP connection may be a tunnel's, which is as fast as it ever gets where its buffers are empty:
+ * the first picture is compressed, and doubts end soon. */
+void rfb_pace_start(struct rfb_client *c) {
+    bool near = delivered(c) == UINT64_MAX;
+    c->pace = (struct rfb_pace){
+        .saves = SAVES_AT_FIRST,
+        .answers = near ? UINT64_MAX : SAVES_AT_FIRST / 2,
+        .link = UINT64_MAX,
+    };
 }
 
 void rfb_pace_begin(struct rfb_client *c) {
@@ -55,10 +62,11 @@ void rfb_pace_begin(struct rfb_client *c) {
 static void judge(struct rfb_pace *pace, uint64_t now) {
     uint64_t from = pace->ended > pace->answered ? pace->ended : pace->answered;
     uint64_t was = rate(pace->bytes, pace->waited + (now - from));
-    uint64_t most = pace->answers + pace->answers / RISE;
+    uint64_t most = pace->answers + (pace->fell ? pace->answers / RISE : pace->answers);
     pace->state = PACE_NONE;
     if (pace->bytes < ANSWER_FROM)
         return;
+    pace->fell |= was < pace->answers;
     pace->answers = was < most || most < pace->answers ? was : most;
 }
 
