@@ -5,7 +5,7 @@
 ARCH ?= $(shell uname -m)
 SUITE ?= trixie
 FLAVOUR ?= minimal
-FUZZ_SECONDS ?= 50
+FUZZ_SECONDS ?= 60
 DIR ?= .cache/guests/$(ARCH)-$(SUITE)$(if $(filter-out minimal,$(FLAVOUR)),-$(FLAVOUR))
 BIN := .venv/bin
 
@@ -27,7 +27,7 @@ rig-xen: ## the xen backend on a real Xen, in a rig of QEMU's emulated SVM
 rig-kvm: ## the kvm backend on a real KVM, in rigs of QEMU's emulated SVM and EL2
 	@scripts/test rig-kvm
 
-fuzz: ## every fuzz target, FUZZ_SECONDS (50) seconds each
+fuzz: ## every fuzz target, FUZZ_SECONDS (60) seconds each
 	@scripts/fuzz $(FUZZ_SECONDS)
 
 lint: ## ruff, formatters, mypy: as pre-commit and CI do
