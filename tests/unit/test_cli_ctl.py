@@ -143,6 +143,19 @@ async def test_completion_knows_commands_machines_and_devices(machine: FakeMachi
     assert await complete("ctl", "tested", "plug", "di") == ["disk:"]
 
 
+async def test_completion_of_fish_is_a_line_for_each_word(machine: FakeMachine) -> None:
+    variables = {
+        "_VDESKTOP_COMPLETE": "fish_complete",
+        "COMP_WORDS": "vdesktop ctl tested unp",
+        "COMP_CWORD": "unp",
+    }
+    (line,) = (await run(**variables))[1].splitlines()
+    kind, word, text = line.split("\t")
+    assert (kind, word) == ("plain", "unplug")
+    assert text.startswith("Remove the devices")
+    assert r"string split -- \t $line" in (await run("completion", "fish"))[1]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_completion_script_is_printed(shell: str) -> None:
     status, text, _ = await run("completion", shell)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 
 import click
@@ -48,6 +49,10 @@ def main() -> None:
     """Run the command and exit: 0, or 1 with one line that says what happened and what to do."""
     defer(*TLS)
     gc.disable()  # imports make many objects and no garbage; the command itself switches it on again
+    if "_VDESKTOP_COMPLETE" in os.environ:
+        from vdesktop_core.cli.completion import register
+
+        register()
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.exceptions.Exit as stop:
