@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 void fuzz_check(bool good) {
     if (!good)
@@ -43,9 +44,10 @@ struct fuzz *fuzz_rig(void) {
     f->mem = vd_mem_new(&f->host);
     f->loop = vd_loop_new(&f->host, "fuzz");
     f->ram = malloc(FUZZ_RAM);
-    f->second = malloc(FUZZ_SECOND);
+    /* As a guest's memory is: it can be mapped once more. */
+    f->second = mmap(NULL, FUZZ_SECOND, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     f->rom = malloc(FUZZ_ROM);
-    fuzz_check(f->mem && f->loop && f->ram && f->second && f->rom);
+    fuzz_check(f->mem && f->loop && f->ram && f->second != MAP_FAILED && f->rom);
     fuzz_check(!vd_mem_add(f->mem, FUZZ_GPA, FUZZ_RAM, f->ram, 0));
     fuzz_check(!vd_mem_add(f->mem, FUZZ_GPA + FUZZ_RAM, FUZZ_SECOND, f->second, 0));
     fuzz_check(!vd_mem_add(f->mem, FUZZ_ROM_GPA, FUZZ_ROM, f->rom, VD_MEM_READONLY));

@@ -115,12 +115,17 @@ def gpu_commands() -> dict[str, list[bytes]]:
         gpu_command(0x10D, rect + blob_view),
         gpu_command(0x104, part + struct.pack("<II", 2, 0)),
     ]
+    # Whole pages of memory that can be mapped once more, the last one first (harness.c).
+    pages = struct.pack("<QIIQII", GPA + 0x7000, 4096, 0, GPA + 0x6000, 4096, 0)
+    in_place = [gpu_command(0x10C, struct.pack("<4IQQ", 2, 1, 0, 2, 0, 8000) + pages), *blob[1:]]
     return {
         "info": [gpu_command(0x100), gpu_command(0x10A, bytes(8)), gpu_command(0x10B, one)],
         "picture": picture,
         "gone": [*picture, gpu_command(0x107, one), gpu_command(0x102, one)],
         "blob": blob,
         "blob-gone": [*blob, gpu_command(0x107, struct.pack("<II", 2, 0)), blob[2]],
+        "blob-in-place": in_place,
+        "blob-taken-back": [*in_place, gpu_command(0x107, struct.pack("<II", 2, 0)), blob[2]],
         "capsets": [gpu_command(0x108, bytes(8)), gpu_command(0x109, struct.pack("<II", 1, 1))],
         "3d": [
             gpu_command(0x200, struct.pack("<II64s", 4, 1, b"seed"), context=1),
