@@ -106,10 +106,10 @@ class Subject:
         self._seen = self._seen[found.end() :]
         return moment
 
-    def boot(self) -> float:
+    def boot(self, timeout: float = 120) -> float:
         """Wait for the shell; return seconds from the command to init's first line."""
-        moment = self.expect(READY)
-        self.expect(rb"~# ")
+        moment = self.expect(READY, timeout)
+        self.expect(rb"~# ", timeout)
         self._send(LOOP)
         self.run("true")
         return moment - self.started

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -16,10 +17,12 @@ from vdesktop_xen import marks
 from vdesktop_xen._xen import ffi, lib
 from vdesktop_xen.hypervisor import XenHypervisor
 from vdesktop_xen.store import Store
+from xen_tools import domains, event_channels, until
 
 from vdesktop_core.errors import BackendError
 from vdesktop_core.hypervisor import Arch, ExitReason
-from vdesktop_core.testing.conformance.guest import PATIENCE, Guest
+from vdesktop_core.memory import PAGE_SIZE
+from vdesktop_core.testing.conformance.guest import Guest
 from vdesktop_core.testing.conformance.program import count, read, write
 
 if TYPE_CHECKING:
@@ -41,26 +44,6 @@ time.sleep(600)
 def guest() -> Iterator[Guest]:
     with Guest(XenHypervisor(), Arch.X86_64) as guest:
         yield guest
-
-
-def domains() -> dict[int, str]:
-    """What ``xl list`` shows: names by number, without dom0."""
-    said = subprocess.run(["xl", "list"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split() for line in said.splitlines()[1:]]
-    return {int(row[1]): row[0] for row in rows if row[1] != "0"}
-
-
-def event_channels() -> int:
-    """How many event channels dom0 has."""
-    said = subprocess.run(["lsevtchn", "0"], capture_output=True, text=True, check=True).stdout
-    return len(said.splitlines())
-
-
-def until(condition: object, complaint: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, complaint
-        time.sleep(0.05)
 
 
 def test_domain_has_its_name_while_it_exists_and_leaves_nothing() -> None:
@@ -126,6 +109,31 @@ def test_memory_that_xen_does_not_have_is_refused_and_none_is_kept(guest: Guest)
         with pytest.raises(BackendError, match="whole pages"):
             guest.vm.allocate_memory(gpa, "odd", size)
     assert guest.run([write(guest.data, 5)]).reason is ExitReason.SHUTDOWN
+
+
+def test_page_that_the_domain_gave_back_harms_nobody_and_is_there_again_after_a_reset(guest: Guest) -> None:
+    assert guest.run([write(guest.data, 5)]).reason is ExitReason.SHUTDOWN
+    domain = guest.vm.domain  # type: ignore[attr-defined]
+    ctrl = ctypes.CDLL("libxenctrl.so.4.17")
+    ctrl.xc_interface_open.restype = ctypes.c_void_p
+    handle = ctypes.c_void_p(ctrl.xc_interface_open(None, None, 0))
+    frame = ctypes.c_ulong(guest.data // PAGE_SIZE)
+    gave = ctrl.xc_domain_decrease_reservation_exact(
+        handle, domain, ctypes.c_ulong(1), 0, ctypes.byref(frame)
+    )
+    assert gave == 0
+    guest.poke(guest.data, 6)  # a device that writes there: a page that is nobody's any more
+    attached = XenHypervisor().attach(str(domain))
+    regions = attached.regions()
+    ends = [gpa + region.size for gpa, region in regions.items()]
+    assert guest.data in ends, "a page that cannot be mapped is left out"
+    attached.close()
+    for region in regions.values():
+        region.close()
+    guest.vm.reset()
+    assert guest.run([write(guest.data + 8, 7)]).reason is ExitReason.SHUTDOWN
+    assert (guest.peek(guest.data), guest.peek(guest.data + 8)) == (0, 7)
+    ctrl.xc_interface_close(handle)
 
 
 def test_process_without_rights_is_told_so() -> None:
