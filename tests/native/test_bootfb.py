@@ -128,6 +128,16 @@ def test_bootfb_shows_what_was_drawn_before_anybody_looked(guest: Guest) -> None
     assert wait_until(seen, 30)
 
 
+def test_bootfb_who_begins_to_look_sees_what_is_there_now(guest: Guest) -> None:
+    screen = guest.framebuffer.screen
+    assert screen is not None
+    for colour in (b"\x11\x22\x33", b"\x44\x55\x66"):
+        guest.draw(3, 4, colour + b"\0")
+        viewing = screen.scanouts[0].view()
+        assert look(viewing)[2][4 * (4 * WIDTH + 3) :][:3] == colour
+        viewing.close()
+
+
 def test_bootfb_random_drawing_every_change_is_damage_and_is_seen(
     guest: Guest, viewing: NativeViewing
 ) -> None:

@@ -18,7 +18,7 @@ from vdesktop_core.iothread import IoThread
 from vdesktop_core.memory import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from vdesktop_core.hypervisor import Arch, VirtualMachine
     from vdesktop_core.memory import GuestMemory
@@ -91,7 +91,7 @@ class BootFramebuffer:
         if self._bootfb == ffi.NULL:
             self._thread.close()
             raise DeviceError(f"cannot show the boot framebuffer: {os.strerror(-failure[0])}")
-        self._screen = _OwnScreen(lib.vd_bootfb_scanout(self._bootfb))
+        self._screen = _OwnScreen(lib.vd_bootfb_scanout(self._bootfb), self.refresh)
 
     @property
     def screen(self) -> _OwnScreen | None:
@@ -112,6 +112,10 @@ class BootFramebuffer:
         if self._taken_by is device:
             self._taken_by = None
             lib.vd_bootfb_attach(self._bootfb, ffi.NULL)
+
+    def refresh(self) -> None:
+        """Have who begins to look see what is there now, also where viewers look at a copy."""
+        lib.vd_bootfb_refresh(self._bootfb)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -143,8 +147,8 @@ class BootFramebuffer:
 class _OwnScreen:
     """The screen of a machine without a display device: its size is fixed."""
 
-    def __init__(self, scanout: Any) -> None:
-        self._scanout = NativeScanout(scanout, lambda _width, _height: None)
+    def __init__(self, scanout: Any, refresh: Callable[[], None]) -> None:
+        self._scanout = NativeScanout(scanout, lambda _width, _height: None, refresh)
 
     @property
     def scanouts(self) -> Sequence[NativeScanout]:

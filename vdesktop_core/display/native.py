@@ -105,15 +105,20 @@ class NativeScanout:
     Args:
         scanout: the structure.
         request: asks the guest for a size; 0, 0 unplugs.
+        refresh: called before somebody begins to look.
     """
 
-    def __init__(self, scanout: Any, request: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, scanout: Any, request: Callable[[int, int], None], refresh: Callable[[], None] = lambda: None
+    ) -> None:
         self._scanout = scanout
+        self._refresh = refresh
         self._request = request
         self._viewings: list[NativeViewing] = []
 
     def view(self) -> NativeViewing:
         """Look at it."""
+        self._refresh()
         viewing = NativeViewing(self._scanout, self._viewings.remove)
         self._viewings.append(viewing)
         return viewing

@@ -55,9 +55,11 @@ class GpuDevice(Device):
         if self._rendering is not None:
             done = int(ffi.cast("uintptr_t", ffi.addressof(lib, "vd_gpu_fence_done")))
             self._rendering.connect(int(ffi.cast("uintptr_t", self._gpu)), done)
-        self._screen = GpuScreen(self._gpu, config.screens)
-        if context.framebuffer is not None:
-            context.framebuffer.take(self, lib.vd_gpu_scanout(self._gpu, 0))
+        framebuffer = context.framebuffer
+        refresh = (lambda: None) if framebuffer is None else framebuffer.refresh
+        self._screen = GpuScreen(self._gpu, config.screens, refresh)
+        if framebuffer is not None:
+            framebuffer.take(self, lib.vd_gpu_scanout(self._gpu, 0))
 
     @property
     def native(self) -> int:

@@ -10,16 +10,16 @@ from vdesktop_core._native import lib
 from vdesktop_core.display.native import NativeScanout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class GpuScreen:
-    """The scanouts of a ``struct vd_gpu``."""
+    """The scanouts of a ``struct vd_gpu``; ``refresh`` is called before somebody begins to look at one."""
 
-    def __init__(self, gpu: Any, count: int) -> None:
+    def __init__(self, gpu: Any, count: int, refresh: Callable[[], None] = lambda: None) -> None:
         self._gpu = gpu
         self._scanouts = tuple(
-            NativeScanout(lib.vd_gpu_scanout(gpu, index), partial(self._request, index))
+            NativeScanout(lib.vd_gpu_scanout(gpu, index), partial(self._request, index), refresh)
             for index in range(count)
         )
 

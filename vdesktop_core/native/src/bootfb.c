@@ -250,6 +250,18 @@ void vd_bootfb_free(struct vd_bootfb *bootfb) {
     tear_down(bootfb);
 }
 
+static void refresh(void *opaque) {
+    struct vd_bootfb *bootfb = opaque;
+    if (!bootfb->held)
+        bootfb_compare(&bootfb->scan);
+}
+
+void vd_bootfb_refresh(struct vd_bootfb *bootfb) {
+    /* Otherwise viewers look at the memory itself. */
+    if (bootfb->scan.shadow && !bootfb->shadow)
+        vd_loop_call(bootfb->loop, refresh, bootfb);
+}
+
 struct vd_scanout *vd_bootfb_scanout(struct vd_bootfb *bootfb) {
     return bootfb->own;
 }

@@ -80,6 +80,7 @@ struct vx_vm {
     struct vx_ioreq *request; /* one a vCPU, shared with Xen */
     int port[VX_VCPUS_MAX];
     int wake;
+    int clock; /* a timerfd: when the serving thread looks whether the domain still runs */
     pthread_t thread;
     bool threaded;
     _Atomic bool stopping;

@@ -8,11 +8,13 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 /* Milliseconds between looks at whether the domain still runs, where no news came. */
 #define LOOK_MS 250
 #define END_MS  1
+#define MS_NS   1000000
 
 static int map_range(struct vx_vm *vm, bool port, uint64_t base, uint64_t size) {
     return vm->xen.lib.xendevicemodel_map_io_range_to_ioreq_server(
@@ -220,17 +222,29 @@ static bool over(struct vx_vm *vm) {
     return false;
 }
 
+/* True: there was something to take. */
+static bool drain(int fd) {
+    uint64_t count;
+
+    return read(fd, &count, sizeof count) == sizeof count;
+}
+
 void *vx_server_main(void *opaque) {
     struct vx_vm *vm = opaque;
     struct vx_lib *lib = &vm->xen.lib;
-    struct pollfd fds[2] = {
+    struct pollfd fds[] = {
         {.fd = lib->xenevtchn_fd(vm->xen.evtchn), .events = POLLIN},
         {.fd = vm->wake, .events = POLLIN},
+        {.fd = vm->clock, .events = POLLIN},
     };
+    /* A time-out of poll() would be armed and taken back for every request, and each is a
+     * hypercall in a paravirtual dom0. */
+    const struct itimerspec often = {{0, LOOK_MS * MS_NS}, {0, LOOK_MS * MS_NS}};
 
+    timerfd_settime(vm->clock, 0, &often, NULL);
     for (;;) {
         bool ending = vm->reason != VX_EXIT_NONE || atomic_load(&vm->stopping);
-        int ready = poll(fds, 2, ending ? END_MS : LOOK_MS);
+        int ready = poll(fds, sizeof fds / sizeof fds[0], ending ? END_MS : -1);
         if (ready > 0 && fds[0].revents) {
             int port = lib->xenevtchn_pending(vm->xen.evtchn);
             if (port >= 0) {
@@ -239,10 +253,11 @@ void *vx_server_main(void *opaque) {
             atomic_fetch_add_explicit(&vm->wakeups, 1, memory_order_relaxed);
             serve(vm);
         }
-        uint64_t news;
         bool look = ready <= 0 || ending;
-        if (fds[1].revents && read(vm->wake, &news, sizeof news) == sizeof news) {
-            look = true;
+        for (int i = 1; ready > 0 && i <= 2; i++) {
+            if (fds[i].revents && drain(fds[i].fd)) {
+                look = true;
+            }
         }
         if (vm->attached && atomic_load(&vm->stopping)) {
             break;
@@ -251,6 +266,7 @@ void *vx_server_main(void *opaque) {
             break;
         }
     }
+    timerfd_settime(vm->clock, 0, &(const struct itimerspec){0}, NULL);
     if (!atomic_load(&vm->stopping)) {
         vm->on_event(vm->opaque, vm->reason, vm->detail);
     }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 int vx_complain(char *error, size_t size, const char *what, int code) {
@@ -184,7 +185,7 @@ struct vx_vm *vx_prepare(char *error, size_t size) {
         snprintf(error, size, "the host is out of memory: end something");
         return NULL;
     }
-    vm->wake = -1;
+    vm->wake = vm->clock = -1;
     if (!vx_open(&vm->xen, error, size)) {
         free(vm);
         return NULL;
@@ -194,7 +195,8 @@ struct vx_vm *vx_prepare(char *error, size_t size) {
     vx_lines_init(vm);
     vm->bus = vx_bus_new();
     vm->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (!vm->bus || vm->wake < 0) {
+    vm->clock = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (!vm->bus || vm->wake < 0 || vm->clock < 0) {
         snprintf(error, size, "the host is out of memory or files: end something");
         vx_vm_free(vm);
         return NULL;
@@ -232,6 +234,9 @@ void vx_vm_free(struct vx_vm *vm) {
     vx_bus_free(vm->bus);
     if (vm->wake >= 0) {
         close(vm->wake);
+    }
+    if (vm->clock >= 0) {
+        close(vm->clock);
     }
     vx_lines_free(vm);
     vx_dirty_free(vm);

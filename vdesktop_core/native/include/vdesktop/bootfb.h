@@ -37,6 +37,9 @@ struct vd_scanout *vd_bootfb_scanout(struct vd_bootfb *bootfb);
 void vd_bootfb_attach(struct vd_bootfb *bootfb, struct vd_scanout *scanout);
 /* While held, the memory is not touched. The next look finds what has changed meanwhile. */
 void vd_bootfb_hold(struct vd_bootfb *bootfb, bool held);
+/* Brings the copy up to date, where there is one, so that who begins to look sees what is there
+ * now. Not on the loop's thread. */
+void vd_bootfb_refresh(struct vd_bootfb *bootfb);
 void vd_bootfb_counters(const struct vd_bootfb *bootfb, struct vd_bootfb_counters *counters);
 
 #endif
