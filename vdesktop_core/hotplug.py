@@ -80,17 +80,9 @@ class Hotplug:
         Raises:
             VdesktopError: there is no way to, or it refuses.
         """
-        name = self._machine.config.name
         if await self._driver_powers_off(timeout):
             return
-        events = self._machine.board.acpi_events
-        if events is not None:
-            events.press_power_button()
-        elif not self._press_key():
-            raise VdesktopError(
-                f"machine {name!r}: its guest has nothing that hears a power button (the virtio-power "
-                f"driver, ACPI, a keyboard): power it off inside, or force it"
-            )
+        self._press_button()
         # A guest that is still booting hears no button: its driver is asked when it comes.
         if self._machine.power is None:
             return
@@ -99,6 +91,21 @@ class Hotplug:
             came = await self._until(lambda: self._power is not None, timeout)
         if came:
             await self._driver_powers_off(timeout)
+
+    def _press_button(self) -> None:
+        """Press the power button, or the power key.
+
+        Raises:
+            VdesktopError: there is nothing to press.
+        """
+        events = self._machine.board.acpi_events
+        if events is not None:
+            events.press_power_button()
+        elif not self._press_key():
+            raise VdesktopError(
+                f"machine {self._machine.config.name!r}: its guest has nothing that hears a power button "
+                f"(the virtio-power driver, ACPI, a keyboard): power it off inside, or force it"
+            )
 
     async def _driver_powers_off(self, timeout: float) -> bool:
         """Ask the driver, if there is one, and return whether it will.
@@ -122,14 +129,26 @@ class Hotplug:
         Raises:
             VdesktopError: there is no way to, or it refuses.
         """
-        if self._power is not None:
-            answer = await self._answer(self._power.reboot(timeout))
-            if answer.ok:
-                return
-            if answer.outcome not in _UNHEARD:
-                raise VdesktopError(f"machine {self._machine.config.name!r} does not restart: {answer}")
-        await self.power_off(timeout)
+        if await self._driver_restarts(timeout):
+            return
+        self._press_button()
         self._restart_until = asyncio.get_running_loop().time() + timeout
+        if self._machine.power is None:
+            return
+        # As in power_off; but one that has powered off meanwhile has been restarted.
+        with contextlib.suppress(VdesktopError):
+            await self._until(lambda: self._power is not None or not self._restart_until, timeout)
+        if self._restart_until and await self._driver_restarts(timeout):
+            self._restart_until = 0.0
+
+    async def _driver_restarts(self, timeout: float) -> bool:
+        """As :meth:`_driver_powers_off`, with a reset."""
+        if self._power is None:
+            return False
+        answer = await self._answer(self._power.reboot(timeout))
+        if not answer.ok and answer.outcome not in _UNHEARD:
+            raise VdesktopError(f"machine {self._machine.config.name!r} does not restart: {answer}")
+        return answer.ok
 
     @property
     def restarting(self) -> bool:
