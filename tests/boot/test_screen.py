@@ -27,8 +27,10 @@ TEXT = 3000
 _SHELL = 'vdesktop.run="echo shell; exec sh -i </dev/tty1 2>/dev/tty1"'
 
 
-def machine_with(arch: str, console: Path, *devices: dict[str, object]) -> MachineConfig:
-    loaded = configuration.load(find_image(arch, "trixie").folder / "machine.toml")
+def machine_with(
+    arch: str, console: Path, *devices: dict[str, object], suite: str = "trixie"
+) -> MachineConfig:
+    loaded = configuration.load(find_image(arch, suite).folder / "machine.toml")
     return msgspec.structs.replace(
         loaded,
         boot=msgspec.structs.replace(
@@ -39,11 +41,14 @@ def machine_with(arch: str, console: Path, *devices: dict[str, object]) -> Machi
     )
 
 
-@pytest.mark.parametrize("arch", ["x86_64", "aarch64", "riscv64"])
-async def test_screen_without_a_driver_then_with_it_then_after_a_reboot(arch: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "image", ["x86_64-trixie", "x86_64-bookworm", "aarch64-trixie", "aarch64-bookworm", "riscv64-trixie"]
+)
+async def test_screen_without_a_driver_then_with_it_then_after_a_reboot(image: str, tmp_path: Path) -> None:
+    arch, _, suite = image.partition("-")
     console = tmp_path / "console"
     gpu = {"type": "gpu", "width": DRIVER[0], "height": DRIVER[1]}
-    async with Machine(machine_with(arch, console, gpu)) as machine:
+    async with Machine(machine_with(arch, console, gpu, suite=suite)) as machine:
         await machine.start()
         person, eyes = Person(machine, console), Eyes(machine, tmp_path)
 

@@ -165,3 +165,28 @@ def test_machine_that_comes_back_is_shown_again(tmp_path: Path, browser: Browser
         desk.close()
     finally:
         second.terminal.close()
+
+
+def test_page_stays_from_the_boot_framebuffer_to_the_drivers_picture_and_back_after_a_reset(
+    tmp_path: Path, browser: Browser
+) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    small = (640, 400)  # the boot framebuffer's; the driver's picture is as large as the page
+    image = find_image("aarch64", "trixie")
+    guest = Guest(image, tmp_path, (*options(0, tmp_path / "token"), "--framebuffer", "640x400"))
+    try:
+        desk = Desk(browser, address(guest))
+        desk.page.evaluate(
+            """() => { window.left = 0; new MutationObserver(() => { window.left += 1; })
+                .observe(document.body, { attributes: true, attributeFilter: ['data-connected'] }); }"""
+        )
+        until("the boot framebuffer", lambda: desk.size() == small)
+        guest.boot()
+        until("the driver's picture", lambda: desk.size() not in (small, (0, 0)))
+        guest.terminal.send(b"reboot -f\n")
+        until("the boot framebuffer again", lambda: desk.size() == small)
+        until("the driver's picture again", lambda: desk.size() not in (small, (0, 0)))
+        assert desk.page.evaluate("window.left") == 0
+        desk.close()
+    finally:
+        guest.terminal.close()
