@@ -17,7 +17,8 @@ enum {
     SAVES_WEIGHT = 4,          /* of the past */
     PROBE_TILES = 64,          /* of so many that leave as they are, one is compressed */
     SLOW = 16,                 /* so much slower than zlib: there is time for more */
-    RISE = 8, /* an eighth more with every picture, once it fell; until then twice */
+    RISE = 8,                  /* an eighth more with every picture, once it fell; until then, */
+    FAR = 8,                   /* or where it is so far below what was seen, twice */
     NANOSECONDS = 1000000000,
 };
 
@@ -62,7 +63,8 @@ void rfb_pace_begin(struct rfb_client *c) {
 static void judge(struct rfb_pace *pace, uint64_t now) {
     uint64_t from = pace->ended > pace->answered ? pace->ended : pace->answered;
     uint64_t was = rate(pace->bytes, pace->waited + (now - from));
-    uint64_t most = pace->answers + (pace->fell ? pace->answers / RISE : pace->answers);
+    bool near = pace->fell && was / FAR < pace->answers;
+    uint64_t most = pace->answers + (near ? pace->answers / RISE : pace->answers) + 1;
     pace->state = PACE_NONE;
     if (pace->bytes < ANSWER_FROM)
         return;
