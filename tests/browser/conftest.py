@@ -21,8 +21,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests; each opens a context of its own."""
+    """One Chromium for a module's tests; each opens a context of its own.
+
+    Not for longer: while Playwright is there, an event loop runs, and other layers have loops of their own.
+    """
     with chromium() as found:
         yield found

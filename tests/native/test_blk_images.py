@@ -300,6 +300,18 @@ def children() -> set[str]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def own_temporary_folder(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Others' servers are not ours to count. Not under tmp_path, which is too long for a socket's name."""
+    tmp_path_factory.getbasetemp()  # pytest's own is made where others expect it
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield
+
+
 def leftovers() -> set[str]:
     return {path.name for path in Path(tempfile.gettempdir()).glob("vdesktop-nbd-*")}
 

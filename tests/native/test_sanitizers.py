@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 #: Files that test other programs more than the C core in this process.
-ELSEWHERE = ("test_libvdesktop.py", "test_blk_images.py", "test_sanitizers.py")
+ELSEWHERE = ("test_libvdesktop.py", "test_blk_images.py", "test_fuzz_targets.py", "test_sanitizers.py")
 
 
 def runtime(name: str) -> str:
