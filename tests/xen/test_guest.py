@@ -73,6 +73,7 @@ def test_guest_with_all_devices_is_seen_by_tools_and_shut_down_by_them(guest: Gu
     guest.terminal.send(b"reboot\n")
     guest.boot()
     assert number() == domain, "a reset keeps the domain"
+    assert guest.run("nproc") == "2"
     subprocess.run(["xl", "shutdown", str(domain)], check=True)
     assert guest.terminal.wait() == 0
     assert domain not in domains()
