@@ -129,6 +129,26 @@ def test_serve_answers_requests_and_interrupts_once_a_batch(rig: Rig, features: 
     assert rig.device.counters()["kicks"] == 1
 
 
+def test_serve_while_functions_are_posted_all_the_time_is_not_starved(rig: Rig) -> None:
+    ring = rig.start()
+    answered, again = threading.Event(), threading.Event()
+
+    def post_myself() -> None:
+        if not answered.is_set():
+            again.set()
+            rig.device.run_soon(post_myself)
+
+    rig.device.run_soon(post_myself)
+    assert again.wait(20)
+    try:
+        ring.add((DATA, 4, False), (REPLY, 4, True))
+        rig.guest.write("QueueNotify", 0)
+        rig.expect("requests")
+    finally:
+        answered.set()
+    assert len(ring.used()) == 1
+
+
 def test_serve_of_more_chains_than_a_call_fetches_serves_all(rig: Rig) -> None:
     ring = rig.start()
     total = 0

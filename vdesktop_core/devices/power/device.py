@@ -79,6 +79,7 @@ class PowerDevice(PythonDevice):
         self._asked: dict[_Subject, _Asked] = {}
         self._sequence = 0
         self._ready = False
+        self._due = False  # a delivery of events has been posted
         # Of this device's thread alone:
         self._buffers: deque[Chain] = deque()
         self._requests = Requests(self, control)
@@ -199,7 +200,7 @@ class PowerDevice(PythonDevice):
             self._post(
                 subject, state, sequence=asked.sequence, timeout_ms=min(int(timeout * 1000), 2**32 - 1)
             )
-        self.run_soon(self._deliver)
+        self._deliver_soon()
         try:
             async with asyncio.timeout(timeout):
                 return await answer
@@ -217,7 +218,7 @@ class PowerDevice(PythonDevice):
             if not self.has_driver(Feature.SLOTS) or subject in self._asked:
                 return  # a driver that comes later reads the list; and a request says it all
             self._post(subject, self._slot_state(slot))
-        self.run_soon(self._deliver)
+        self._deliver_soon()
 
     def _post(self, subject: _Subject, state: int, *, sequence: int = 0, timeout_ms: int = 0) -> None:
         generation = self._slot_generations[subject.number] if subject.kind is EventKind.SLOT else 0
@@ -304,8 +305,16 @@ class PowerDevice(PythonDevice):
             self.space["emergency"] = 0
             self._requests.emergency(code)
 
+    def _deliver_soon(self) -> None:
+        with self._lock:
+            due, self._due = self._due, True
+        if not due:
+            self.run_soon(self._deliver)
+
     def _deliver(self) -> None:
         """Give pending events to the driver, as far as it gave buffers."""
+        with self._lock:
+            self._due = False
         queue = self.queue(_EVENTS)
         while self._buffers:
             with self._lock:
