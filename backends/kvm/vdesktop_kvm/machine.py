@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from vdesktop_core.bindings import read_counters, set_bits
 from vdesktop_core.errors import BackendError
 from vdesktop_core.hypervisor import EntryState, ExitReason, VmEvent, VmSpec
 from vdesktop_core.memory import PAGE_SIZE, allocate_shared
@@ -140,13 +142,7 @@ class KvmMachine:
         words = (size // PAGE_SIZE + 63) // 64
         bitmap = ffi.new("uint64_t[]", max(words, 1))
         _check(lib.vk_vm_dirty(self._vm, gpa, size, bitmap), f"log {size} bytes at {gpa:#x}")
-        return [
-            64 * index + bit
-            for index in range(words)
-            if bitmap[index]
-            for bit in range(64)
-            if bitmap[index] >> bit & 1
-        ]
+        return set_bits(bitmap)
 
     def dirty_hook(self) -> int:
         """Implement the contract."""
@@ -154,11 +150,7 @@ class KvmMachine:
 
     def counters(self) -> Mapping[str, int]:
         """Implement the contract."""
-        name, value = ffi.new("char[]", 64), ffi.new("uint64_t *")
-        found: dict[str, int] = {}
-        while lib.vk_vm_counter_at(self._vm, len(found), name, len(name), value) == 0:
-            found[ffi.string(name).decode()] = int(value[0])
-        return found
+        return read_counters(ffi, partial(lib.vk_vm_counter_at, self._vm))
 
     def close(self) -> None:
         """Implement the contract."""

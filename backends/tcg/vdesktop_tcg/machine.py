@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from vdesktop_core.bindings import read_counters
 from vdesktop_core.errors import BackendError
 from vdesktop_core.hypervisor import EntryState, ExitReason, Platform, VmEvent, VmSpec
 from vdesktop_core.memory import allocate_shared
@@ -142,11 +144,7 @@ class TcgMachine:
 
     def counters(self) -> Mapping[str, int]:
         """Implement the contract."""
-        name, value = self._ffi.new("char[]", 64), self._ffi.new("uint64_t *")
-        found: dict[str, int] = {}
-        while self._lib.tcg_vm_counter_at(self._vm, len(found), name, len(name), value) == 0:
-            found[self._ffi.string(name).decode()] = int(value[0])
-        return found
+        return read_counters(self._ffi, partial(self._lib.tcg_vm_counter_at, self._vm))
 
     def close(self) -> None:
         """Implement the contract."""

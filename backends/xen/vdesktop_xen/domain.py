@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vdesktop_core.arch.memory_map import memory_map
+from vdesktop_core.bindings import read_counters, set_bits
 from vdesktop_core.errors import BackendError
 from vdesktop_core.hypervisor import EntryState, ExitReason, InterruptController, Platform, VmEvent
 from vdesktop_core.memory import PAGE_SIZE, MemoryRegion
@@ -138,13 +140,7 @@ class Domain:
         words = (size // PAGE_SIZE + 63) // 64
         bitmap = ffi.new("uint64_t[]", max(words, 1))
         check(lib.vx_vm_dirty(self._vm, gpa, size, bitmap), f"log {size} bytes at {gpa:#x}")
-        return [
-            64 * index + bit
-            for index in range(words)
-            if bitmap[index]
-            for bit in range(64)
-            if bitmap[index] >> bit & 1
-        ]
+        return set_bits(bitmap)
 
     def dirty_hook(self) -> int:
         """Implement the contract."""
@@ -152,11 +148,7 @@ class Domain:
 
     def counters(self) -> Mapping[str, int]:
         """Implement the contract."""
-        name, value = ffi.new("char[]", 64), ffi.new("uint64_t *")
-        found: dict[str, int] = {}
-        while lib.vx_vm_counter_at(self._vm, len(found), name, len(name), value) == 0:
-            found[ffi.string(name).decode()] = int(value[0])
-        return found
+        return read_counters(ffi, partial(lib.vx_vm_counter_at, self._vm))
 
     def start(self, on_event: Callable[[VmEvent], None]) -> None:
         """Implement the contract."""
