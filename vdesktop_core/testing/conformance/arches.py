@@ -27,6 +27,8 @@ class GuestArch(Protocol):
     """One architecture. Addresses are guest-physical."""
 
     arch: Arch
+    #: The guest may have its controller hear a line's rises instead of its level.
+    edges: bool
 
     def prepare(self, put: Put) -> None:
         """Write code and tables, by ``put(address, bytes)``."""
@@ -56,8 +58,8 @@ class GuestArch(Protocol):
         """Let the boot CPU take interrupts: all lines are still masked."""
         ...
 
-    def line_on(self, platform: Platform, line: int) -> list[Record]:
-        """Unmask a line, level-triggered, to the boot CPU."""
+    def line_on(self, platform: Platform, line: int, *, edge: bool = False) -> list[Record]:
+        """Unmask a line to the boot CPU: level-triggered, or edge-triggered where there is that."""
         ...
 
     def take(self, platform: Platform, *, wait: bool) -> Record:
@@ -80,7 +82,7 @@ def _region(platform: Platform, name: str) -> int:
 class X86:
     """Long mode, identity-mapped; the I/O APIC with one vector for all lines."""
 
-    arch = Arch.X86_64
+    arch, edges = Arch.X86_64, True
     _PAGE_TABLES, _IDT, _GDT, _LIST, _GDTR, _IDTR = 0x1000, 0x9000, 0x7000, 0x7F08, 0x7FD0, 0x7FE0
     _BOOT, _HANDLER, _VECTOR = CODE + 0x80, CODE + 0x100, 0x40
     _LEVEL, _DESCRIPTORS = 1 << 15, (0, 0, 0x00AF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF)
@@ -142,14 +144,14 @@ class X86:
     def interrupts_on(self, platform: Platform) -> list[Record]:
         return [write(_region(platform, "lapic") + 0xF0, 0x1FF, 4)]
 
-    def line_on(self, platform: Platform, line: int) -> list[Record]:
+    def line_on(self, platform: Platform, line: int, *, edge: bool = False) -> list[Record]:
         ioapic = _region(platform, "ioapic")
         select, window = ioapic, ioapic + 0x10
         return [
             write(select, 0x11 + 2 * line, 4),
             write(window, platform.cpu_ids[0] << 24, 4),
             write(select, 0x10 + 2 * line, 4),
-            write(window, self._LEVEL | self._VECTOR, 4),
+            write(window, (0 if edge else self._LEVEL) | self._VECTOR, 4),
         ]
 
     def take(self, platform: Platform, *, wait: bool) -> Record:
@@ -165,7 +167,7 @@ class X86:
 class Aarch64:
     """EL1 without MMU; GICv2 or GICv3, PSCI."""
 
-    arch = Arch.AARCH64
+    arch, edges = Arch.AARCH64, True
     _RAM = memory_map(Arch.AARCH64).ram[0].base
     _OFF, _RESET, _CPU_OFF, _CPU_ON = 0x8400_0008, 0x8400_0009, 0x8400_0002, 0xC400_0003
     _SPI = 32
@@ -205,7 +207,7 @@ class Aarch64:
         gicc = _region(platform, "gicc")
         return [write(gicd, 1, 4), write(gicc + 4, 0xF0, 4), write(gicc, 1, 4)]
 
-    def line_on(self, platform: Platform, line: int) -> list[Record]:
+    def line_on(self, platform: Platform, line: int, *, edge: bool = False) -> list[Record]:
         gicd, intid = _region(platform, "gicd"), self._SPI + line
         bit, word = 1 << intid % 32, intid // 32 * 4
         if self._is_v3(platform):
@@ -217,7 +219,7 @@ class Aarch64:
             *target,
             write(gicd + 0x400 + intid, 0x80, 1),
             # GICD_ICFGR after a reset is IMPLEMENTATION DEFINED (IHI 0069): edge-triggered on KVM.
-            write(gicd + 0xC00 + intid // 16 * 4, 0, 4),
+            write(gicd + 0xC00 + intid // 16 * 4, edge << intid % 16 * 2 + 1, 4),
             write(gicd + 0x100 + word, bit, 4),
         ]
 
@@ -237,7 +239,7 @@ class Aarch64:
 class Riscv64:
     """S-mode without paging; PLIC, SBI."""
 
-    arch = Arch.RISCV64
+    arch, edges = Arch.RISCV64, False  # of a PLIC, a line's gateway is as it was built
     _RAM = memory_map(Arch.RISCV64).ram[0].base
     _SRST, _HSM = 0x5352_5354, 0x48_534D
     _CLAIM = 0x20_0004
@@ -266,7 +268,7 @@ class Riscv64:
     def interrupts_on(self, platform: Platform) -> list[Record]:
         return [write(_region(platform, "plic") + 0x20_0000, 0, 4)]
 
-    def line_on(self, platform: Platform, line: int) -> list[Record]:
+    def line_on(self, platform: Platform, line: int, *, edge: bool = False) -> list[Record]:
         plic = _region(platform, "plic")
         return [write(plic + 4 * line, 1, 4), write(plic + 0x2000 + line // 32 * 4, 1 << line % 32, 4)]
 

@@ -38,7 +38,7 @@ def _settled(expected: tuple[int, int]) -> tuple[int, int]:
 
 
 class InterruptConformance(Base):
-    """``irq_line``: level-triggered, from any thread."""
+    """``irq_line``: a level from any thread, which the guest takes as such, or by its rises."""
 
     def test_line_is_the_same_each_time_and_another_number_is_refused(self, guest: Guest) -> None:
         lines = guest.platform.interrupt_controller.lines
@@ -63,6 +63,31 @@ class InterruptConformance(Base):
         after = again + 2 + len(end)
         results = [guest.result(index) for index in (at - 1, at, again, after)]
         assert results == [0, part.taken(line), part.taken(line), 0]
+
+    def test_line_that_the_guest_takes_by_its_edges_interrupts_once_a_rise(
+        self, guest: Guest, slot: int
+    ) -> None:
+        part, platform, line = guest.part, guest.platform, guest.line
+
+        def written(_offset: int, again: int) -> None:
+            guest.set_line(line, level=False)
+            guest.set_line(line, level=bool(again))
+
+        guest.device(slot, on_write=written)
+        wait, look, end = part.take(platform, wait=True), part.take(platform, wait=False), part.end
+        setup = [*part.interrupts_on(platform), *part.line_on(platform, line, edge=True), look]
+        once = [wait, *end(platform, line), look]
+        fall = [write(slot, 0, 4), *([] if part.edges else end(platform, line)), look]
+        guest.start([*setup, *once, *fall, write(slot, 1, 4), *once, *part.power_off(platform)])
+        guest.reached(len(setup) - 1)
+        guest.set_line(line, level=True)
+        assert guest.ended().reason is ExitReason.SHUTDOWN
+        high = 0 if part.edges else part.taken(line)
+        first, second = len(setup), len(setup) + len(once) + len(fall) + 1
+        last = len(once) - 1
+        results = [guest.result(index) for index in (first - 1, first, first + last, second - 2)]
+        assert results == [0, part.taken(line), high, 0]
+        assert [guest.result(second), guest.result(second + last)] == [part.taken(line), high]
 
     def test_line_raised_before_the_start_is_pending(self, guest: Guest) -> None:
         part, platform, line = guest.part, guest.platform, guest.line
