@@ -86,32 +86,38 @@ SUBJECTS = {"ours": ours, "QEMU": qemu}
 class Console:
     """What the guest sends back."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, process: subprocess.Popen[bytes]) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(PATIENCE_S)
         while self._socket.connect_ex(str(path)):
+            assert process.poll() is None, "the machine ended"
             time.sleep(0.05)
         text = b""
         while b"\nevents\n" not in text.replace(b"\r", b""):
-            text += self._socket.recv(4096)
+            text += self._receive(4096)
         time.sleep(1)
 
     def back(self, events: int) -> float:
         """Wait for so many; return when they were all there."""
         left = EVENT * events
         while left:
-            left -= len(self._socket.recv(left))
+            left -= len(self._receive(left))
         return time.monotonic()
+
+    def _receive(self, most: int) -> bytes:
+        data = self._socket.recv(most)
+        assert data, "the machine ended"
+        return data
 
     def close(self) -> None:
         self._socket.close()
 
 
 @contextlib.contextmanager
-def running(command: list[str]) -> Iterator[None]:
+def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
@@ -122,8 +128,8 @@ def taken(name: str, arch: str, guest: Path, device: str, count: int) -> list[fl
     times = []
     with tempfile.TemporaryDirectory() as folder:
         path, port = Path(folder, "console"), free_port()
-        with running(SUBJECTS[name](arch, guest, path, port, device)):
-            console = Console(path)
+        with running(SUBJECTS[name](arch, guest, path, port, device)) as process:
+            console = Console(path, process)
             client = Sink(port, RAW)
             for number in range(count):
                 at = 100 + number % 500
