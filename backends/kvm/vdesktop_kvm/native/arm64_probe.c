@@ -22,12 +22,12 @@ static const uint32_t code[] = {
     0xd2a14001, /* mov x1, #MARK_ADDRESS */
     0x52800022, /* mov w2, #VK_MARK_BEGIN */
     0xb9000022, /* str w2, [x1] */
-    0x5281a803, /* mov w3, #VK_PROBE_LOOPS & 0xffff */
-    0x72a00063, /* movk w3, #VK_PROBE_LOOPS >> 16, lsl #16 */
-    0x71000463, /* 1: subs w3, w3, #1 */
-    0x54ffffe1, /* b.ne 1b */
+    0x528c3503, /* 1: mov w3, #VK_PROBE_LOOPS */
+    0x71000463, /* subs w3, w3, #1 */
+    0x54ffffe1, /* b.ne, to subs */
     0x52800042, /* mov w2, #VK_MARK_END */
     0xb9000022, /* str w2, [x1] */
+    0x17fffffb, /* b 1b */
     0xd503207f, /* 2: wfi */
     0x17ffffff, /* b 2b */
 };

@@ -14,11 +14,13 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A processor needs 0.1 ms for the loop, an emulated one 4 ms, a KVM that
- * interprets 200 ms. Processor time, so that a busy host is not taken for one. */
-#define LOOP_LIMIT_NS 50000000ll
+/* A processor needs 12 us for the loop, an emulated one 0.5 ms, a KVM that interprets
+ * 25 ms. Processor time, and the least of some turns, so that a busy host is not taken
+ * for one: below another hypervisor, what that one takes away is in a thread's time. */
+#define LOOP_LIMIT_NS 6000000ll
+#define LOOP_TURNS    8u
 /* Wall clock: a guest that is not through by then hangs. */
-#define WATCHDOG_S 2
+#define WATCHDOG_S 5
 
 static bool fail(struct vk_probe *p, const char *what) {
     snprintf(p->line, sizeof p->line, "/dev/kvm cannot run Linux here: %s", what);
@@ -119,14 +121,18 @@ static bool try_guest(struct vk_probe *p) {
     if (wrong) {
         return fail(p, wrong);
     }
-    int64_t begin = thread_ns();
-    if (next_mark(p, true) != VK_MARK_END) {
-        return false;
+    int64_t least = INT64_MAX;
+    for (unsigned i = 0; i < LOOP_TURNS && least > LOOP_LIMIT_NS; i++) {
+        int64_t begin = thread_ns();
+        if (next_mark(p, true) != VK_MARK_END) {
+            return false;
+        }
+        int64_t took = thread_ns() - begin;
+        least = took < least ? took : least;
     }
-    int64_t took = thread_ns() - begin;
-    if (took > LOOP_LIMIT_NS) {
+    if (least > LOOP_LIMIT_NS) {
         snprintf(what, sizeof what, "it interprets the guest, at %u million instructions a second",
-                 (unsigned)(2 * VK_PROBE_LOOPS * 1000ll / took));
+                 (unsigned)(2 * VK_PROBE_LOOPS * 1000ll / least));
         return fail(p, what);
     }
     return true;

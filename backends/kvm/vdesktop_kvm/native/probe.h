@@ -7,8 +7,8 @@
 #include "priv.h"
 
 #define VK_PROBE_MEMORY 0x10000u
-#define VK_PROBE_LOOPS  200000u /* two instructions each; the guests hold this number */
-/* What the guest tells: that it has come to its loop, and through it. */
+#define VK_PROBE_LOOPS  25000u /* two instructions each; the guests hold this number */
+/* What the guest tells: that it has come to its loop, and each time that it is through it. */
 #define VK_MARK_BEGIN 1u
 #define VK_MARK_END   2u
 

@@ -15,7 +15,7 @@ static const uint32_t code[] = {
     0x00000297, /* auipc t0, 0 */
     0x10529073, /* csrw stvec, t0 */
     0x10502373, /* csrr t1, stvec */
-    0x02629e63, /* bne t0, t1, 2f */
+    0x04629063, /* bne t0, t1, 2f */
     0x000012b7, /* lui t0, 1 */
     0x00000397, /* auipc t2, 0 */
     0x007282b3, /* add t0, t0, t2: 0x1014 after the beginning */
@@ -24,12 +24,13 @@ static const uint32_t code[] = {
     0x0062b02f, /* amoadd.d zero, t1, (t0) */
     0x0a0002b7, /* lui t0, MARK_ADDRESS >> 12 */
     0x0062a023, /* sw t1, 0(t0) */
-    0x00031e37, /* lui t3, VK_PROBE_LOOPS >> 12, rounded up */
-    0xd40e0e1b, /* addiw t3, t3, the rest */
-    0xfffe0e13, /* 1: addi t3, t3, -1 */
-    0xfe0e1ee3, /* bnez t3, 1b */
+    0x00006e37, /* 1: lui t3, VK_PROBE_LOOPS >> 12 */
+    0x1a8e0e1b, /* addiw t3, t3, the rest */
+    0xfffe0e13, /* addi t3, t3, -1 */
+    0xfe0e1ee3, /* bnez t3, to addi */
     0x00200313, /* li t1, VK_MARK_END */
     0x0062a023, /* sw t1, 0(t0) */
+    0xfe9ff06f, /* j 1b */
     0x10500073, /* 2: wfi */
     0xffdff06f, /* j 2b */
 };
