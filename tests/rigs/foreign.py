@@ -46,7 +46,7 @@ _BUILDERS = (
 )
 #: What only Debian has for every architecture.
 _NOT_FROM_PIP = ("pylibfdt",)
-_TESTS_NEED = ("pytest", "pytest-asyncio", "pytest-timeout")
+_TESTS_NEED = ("pytest", "pytest-asyncio", "pytest-rerunfailures", "pytest-timeout")
 _LEFT_OUT = ("doc", "info", "locale", "man")
 
 

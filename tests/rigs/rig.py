@@ -8,6 +8,7 @@ and the host's Python are there as they are, and nothing that runs in a rig can 
 from __future__ import annotations
 
 import compileall
+import contextlib
 import fcntl
 import re
 import shlex
@@ -16,10 +17,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import foreign
 import pytest
 from rig_image import CACHE, RigImage, build, with_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 #: Where the checkout's own Python packages are.
@@ -118,12 +123,20 @@ def require(rig: Rig) -> RigImage:
         # As pip does where it installs. What a rig compiles is gone with it, and takes it ten times as long.
         compileall.compile_dir(ROOT / folder, quiet=2)
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:  # tests run side by side
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if rig.foreign is not None:
+    if rig.foreign is not None:
+        with _alone("foreign"):
             foreign.build(rig.foreign)
+    with _alone("image"):
         architecture, kernel = rig.packages
         return build(rig.name, architecture, kernel, rig.modules)
+
+
+@contextlib.contextmanager
+def _alone(what: str) -> Iterator[None]:
+    """Tests run side by side: others that make the same wait."""
+    with (CACHE / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def run(rig: Rig, image: RigImage, command: list[str], scratch: Path, *, timeout: float) -> str:
