@@ -12,6 +12,17 @@ from vdesktop_core._native import ffi, lib
 from vdesktop_core.errors import VdesktopError
 
 
+def wait_for_event(fd: int) -> int:
+    """Wait for an eventfd and take its count, on any thread.
+
+    A signal that comes to a thread that waits in :func:`os.eventfd_read` ends the call with an exception:
+    PEP 475 left it out.
+    """
+    while True:
+        with contextlib.suppress(InterruptedError):
+            return os.eventfd_read(fd)
+
+
 class Host:
     """A ``struct vd_host``, with the reading end of its log.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import queue as queues
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -362,3 +363,14 @@ def test_reset_at_any_moment_breaks_nothing(rig: Rig, features: int) -> None:
     vcpu.join()
     assert len(ring.used()) == 6
     assert rig.device.counters()["protocol_errors"] == 0
+
+
+def test_signal_that_comes_to_the_devices_thread_does_not_end_it(rig: Rig) -> None:
+    before = signal.signal(signal.SIGWINCH, lambda *_: None)
+    rig.sync()
+    (thread,) = (each for each in threading.enumerate() if each.name == "upper0")
+    assert thread.ident
+    for _ in range(20):
+        signal.pthread_kill(thread.ident, signal.SIGWINCH)
+        rig.sync()
+    signal.signal(signal.SIGWINCH, before)

@@ -31,6 +31,7 @@ import msgspec
 from vdesktop_core._native import ffi, lib
 from vdesktop_core.devices.base import Device
 from vdesktop_core.errors import DeviceError
+from vdesktop_core.host import wait_for_event
 from vdesktop_core.virtqueue import Queue, StaleChainError
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class PythonDevice(Device):
 
     def _run(self) -> None:
         while True:
-            os.eventfd_read(self._wake)
+            wait_for_event(self._wake)
             if self._closing:
                 return
             self._hear(lib.vd_batch_take(self._batch))

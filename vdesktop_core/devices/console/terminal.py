@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vdesktop_core.devices.console.port import ConsolePort
 from vdesktop_core.errors import ConfigError
+from vdesktop_core.host import wait_for_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,7 @@ class EscapeWatch:
         self._thread.start()
 
     def _run(self) -> None:
-        while os.eventfd_read(self.fd) and not self._closing:
+        while wait_for_event(self.fd) and not self._closing:
             os.kill(os.getpid(), signal.SIGINT)
 
     def close(self) -> None:
