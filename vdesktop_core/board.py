@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vdesktop_core.arch.boot import Boot, BootSource, EventsLayout, MachineLayout, UartLayout
+from vdesktop_core.arch.boot import Boot, BootSource, EventsLayout, MachineLayout, RtcLayout, UartLayout
 from vdesktop_core.arch.command_line import screen_words
 from vdesktop_core.arch.memory_map import memory_map, ram_banks
 from vdesktop_core.config import device_config
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vdesktop_core.acpi_events import AcpiEvents
     from vdesktop_core.config import MachineConfig
     from vdesktop_core.devices.base import DeviceConfig, DeviceType
+    from vdesktop_core.devices.rtc import Rtc
     from vdesktop_core.display.bootfb import BootFramebuffer
     from vdesktop_core.display.frontend import Desktop
     from vdesktop_core.hypervisor import Hypervisor, VirtualMachine
@@ -93,6 +94,7 @@ class Board:
             )
             self._make_devices()
             self._make_uart(stack, plugins)
+            self.rtc = self._make_rtc(stack)
             self.acpi_events = self._make_events(stack)
             self.boot = stack.enter_context(contextlib.closing(Boot(self._boot_source(), config.arch)))
             self._stack = stack.pop_all()
@@ -175,6 +177,21 @@ class Board:
         add(where.window.base, where.window.size, uart.io)
         self.uart_layout = UartLayout(where.window.base, where.line)
 
+    def _make_rtc(self, stack: contextlib.ExitStack) -> Rtc | None:
+        """Make the clock, where the backend has its line."""
+        self.rtc_layout: RtcLayout | None = None
+        where = memory_map(self.config.arch).rtc
+        if where is None or where.line not in self.vm.platform().interrupt_controller.lines:
+            return None
+        from vdesktop_core.devices.rtc import Rtc
+
+        irq = IrqLine(where.line, self.vm.irq_line(where.line))
+        rtc = Rtc(self.host.native, self.io_thread.native, irq, where.model)
+        stack.callback(rtc.close)
+        self.vm.add_mmio(where.window.base, where.window.size, rtc.io)
+        self.rtc_layout = RtcLayout(where.window.base, where.line, where.model)
+        return rtc
+
     def _make_events(self, stack: contextlib.ExitStack) -> AcpiEvents | None:
         """Make what an ACPI guest hears of changes by, where the backend has the line."""
         where = memory_map(self.config.arch).events
@@ -203,6 +220,7 @@ class Board:
             ram=self.ram,
             slots=tuple(self.slots.layout),
             uart=self.uart_layout,
+            rtc=self.rtc_layout,
             framebuffer=None if self.framebuffer is None else self.framebuffer.layout,
             append=(*self._cpu_words(), *self._screen_words()),
         )
@@ -242,6 +260,8 @@ class Board:
         self.slots.reset()
         if self.acpi_events is not None:
             self.acpi_events.reset()
+        if self.rtc is not None:
+            self.rtc.reset()
         with self.framebuffer.held() if self.framebuffer is not None else contextlib.nullcontext():
             self.vm.reset()
 

@@ -166,3 +166,9 @@ def test_clock_and_timers_of_the_guest_are_not_fast(equipped: Equipped) -> None:
     passed = time.monotonic() - begun
     inside = float(seconds[1]) - float(seconds[0])
     assert 2 <= inside <= passed + 0.1
+
+
+def test_time_of_day_of_the_guest_is_the_hosts(equipped: Equipped) -> None:
+    before = int(time.time())
+    told = int(equipped.guest.run("date +%s"))
+    assert before - 60 <= told <= time.time() + 60

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import lz4.block
 import zstandard
 
-from vdesktop_core.arch.boot import FramebufferLayout, MachineLayout, SlotLayout, UartLayout
+from vdesktop_core.arch.boot import FramebufferLayout, MachineLayout, RtcLayout, SlotLayout, UartLayout
 from vdesktop_core.arch.memory_map import MIB, SLOT_COUNT, Window, memory_map, ram_banks
 from vdesktop_core.errors import GuestMemoryError
 from vdesktop_core.hypervisor import Arch, InterruptController, IrqTrigger, Platform
@@ -87,6 +87,7 @@ def make_layout(
         ram=ram_banks(arch, memory),
         slots=tuple(SlotLayout(i, m.slot(i).base, m.line(i)) for i in range(SLOT_COUNT)),
         uart=UartLayout(m.uart.window.base, m.uart.line) if uart else None,
+        rtc=RtcLayout(m.rtc.window.base, m.rtc.line, m.rtc.model) if m.rtc is not None else None,
         framebuffer=framebuffer,
     )
 

@@ -96,6 +96,19 @@ def test_device_tree_slots_are_those_of_the_memory_map(arch: Arch) -> None:
 
 
 @each_arch
+def test_device_tree_clock_is_what_stock_kernels_have_a_driver_for(arch: Arch) -> None:
+    tree, rtc = _tree(arch), memory_map(arch).rtc
+    assert rtc is not None
+    path = f"/rtc@{rtc.window.base:x}"
+    riscv64 = arch is Arch.RISCV64
+    # drivers/rtc/rtc-goldfish.c, drivers/rtc/rtc-pl031.c
+    assert _text(tree, path, "compatible")[0] == ("google,goldfish-rtc" if riscv64 else "arm,pl031")
+    assert _cells(tree, path, "reg") == [0, rtc.window.base, 0, rtc.window.size]
+    assert _cells(tree, path, "interrupts") == ([rtc.line] if riscv64 else [0, rtc.line, 4])
+    assert tree.hasprop(tree.path_offset(path), "clocks") is not riscv64
+
+
+@each_arch
 def test_device_tree_memory_is_the_ram(arch: Arch) -> None:
     tree, ram = _tree(arch), memory_map(arch).ram[0]
     assert _cells(tree, f"/memory@{ram.base:x}", "reg") == [0, ram.base, 0, 512 * MIB]

@@ -64,6 +64,14 @@ class UartLayout(msgspec.Struct, frozen=True):
     line: int
 
 
+class RtcLayout(msgspec.Struct, frozen=True):
+    """The real-time clock; ``model`` as in :class:`~vdesktop_core.arch.memory_map.Rtc`."""
+
+    base: int
+    line: int
+    model: str
+
+
 class EventsLayout(msgspec.Struct, frozen=True):
     """The registers of ``vdesktop/acpi_events.h``."""
 
@@ -110,6 +118,7 @@ class MachineLayout(msgspec.Struct, frozen=True):
     ram: tuple[Window, ...]
     slots: tuple[SlotLayout, ...]
     uart: UartLayout | None = None
+    rtc: RtcLayout | None = None
     events: EventsLayout | None = None
     framebuffer: FramebufferLayout | None = None
     #: Words for the kernel command line, before the user's.

@@ -30,6 +30,12 @@ TREE_LIMIT = 2 << 20
 #: Baud-rate generator input of the 16550, in Hz: the PC's.
 _UART_CLOCK = 1_843_200
 _UART_REGISTERS = 8
+_RTC_SIZE = 0x1000
+#: By the model: ``compatible``.
+_RTC = {"pl031": ("arm,pl031", "arm,primecell"), "goldfish": ("google,goldfish-rtc",)}
+#: Of an aarch64 machine only, beside the interrupt controller's and the caches'.
+_APB_CLOCK_PHANDLE = 16
+_APB_HZ = 24_000_000
 #: Linux, ``enum efi_secureboot_mode``.
 _SECURE_BOOT_DISABLED = 2
 
@@ -130,7 +136,7 @@ def add_memory(tree: TreeBuilder, banks: Sequence[Window]) -> None:
 
 
 def add_devices(tree: TreeBuilder, layout: MachineLayout, parent: int, interrupt: IrqCells) -> None:
-    """Add the UART and the virtio-mmio slots; ``parent`` is the interrupt controller's phandle."""
+    """Add the UART, the clock and the virtio-mmio slots; ``parent`` is the interrupt controller's phandle."""
     if (uart := layout.uart) is not None:
         with tree.node(f"serial@{uart.base:x}"):
             tree.strings("compatible", "ns16550a")
@@ -138,6 +144,22 @@ def add_devices(tree: TreeBuilder, layout: MachineLayout, parent: int, interrupt
             tree.cells("clock-frequency", _UART_CLOCK)
             tree.cells("interrupt-parent", parent)
             tree.cells("interrupts", *interrupt(uart.line))
+    if (rtc := layout.rtc) is not None:
+        with tree.node(f"rtc@{rtc.base:x}"):
+            tree.strings("compatible", *_RTC[rtc.model])
+            tree.quads("reg", rtc.base, _RTC_SIZE)
+            tree.cells("interrupt-parent", parent)
+            tree.cells("interrupts", *interrupt(rtc.line))
+            if rtc.model == "pl031":
+                # A PrimeCell has a bus clock, or Linux's amba bus waits for it (amba_get_enable_pclk).
+                tree.cells("clocks", _APB_CLOCK_PHANDLE)
+                tree.strings("clock-names", "apb_pclk")
+        if rtc.model == "pl031":
+            with tree.node("apb-pclk"):
+                tree.strings("compatible", "fixed-clock")
+                tree.cells("#clock-cells", 0)
+                tree.cells("clock-frequency", _APB_HZ)
+                tree.cells("phandle", _APB_CLOCK_PHANDLE)
     for slot in layout.slots:
         with tree.node(f"virtio_mmio@{slot.base:x}"):
             tree.strings("compatible", "virtio,mmio")

@@ -68,6 +68,20 @@ class Events(msgspec.Struct, frozen=True):
     line: int
 
 
+class Rtc(msgspec.Struct, frozen=True):
+    """Where the clock is that tells the time of day, and which one a stock kernel has a driver for.
+
+    Args:
+        window: its registers.
+        line: its interrupt line.
+        model: ``pl031`` or ``goldfish``.
+    """
+
+    window: Window
+    line: int
+    model: str
+
+
 class MemoryMap(msgspec.Struct, frozen=True):
     """What a guest of one architecture finds where."""
 
@@ -87,6 +101,8 @@ class MemoryMap(msgspec.Struct, frozen=True):
     ports: Mapping[str, int] = msgspec.field(default_factory=lambda: MappingProxyType({}))
     #: Of an architecture with ACPI.
     events: Events | None = None
+    #: Of an architecture with a device tree. x86_64's is at two ports: ``vdesktop/platform/x86_ports.h``.
+    rtc: Rtc | None = None
     #: Parts of RAM that the boot data occupy at fixed places; free once the kernel runs.
     boot_data: Mapping[str, Window] = msgspec.field(default_factory=lambda: MappingProxyType({}))
 
@@ -169,6 +185,7 @@ _MAPS: Mapping[Arch, MemoryMap] = MappingProxyType(
             aperture=Window(0x1000_0000, 768 * MIB),
             uart=Uart(Window(0x0900_0000, 8), line=1),
             slot_lines=_GIC_LINES,
+            rtc=Rtc(Window(0x0901_0000, 4 * KIB), line=2, model="pl031"),
         ),
         Arch.RISCV64: MemoryMap(
             arch=Arch.RISCV64,
@@ -179,6 +196,7 @@ _MAPS: Mapping[Arch, MemoryMap] = MappingProxyType(
             aperture=Window(0x1000_0000, 768 * MIB),
             uart=Uart(Window(0x0900_0000, 8), line=10),
             slot_lines=range(32, 32 + SLOT_COUNT),
+            rtc=Rtc(Window(0x0901_0000, 4 * KIB), line=11, model="goldfish"),
         ),
     }
 )

@@ -69,6 +69,8 @@ def _architecture(m: MemoryMap) -> str:
     windows += [("virtio-mmio slots", m.slots), ("shared memory and boot framebuffer", m.aperture)]
     if m.events is not None:
         windows.append(("ACPI event registers", m.events.window))
+    if m.rtc is not None:
+        windows.append((f"real-time clock ({m.rtc.model})", m.rtc.window))
     if not m.uart.is_port:
         windows.append(("UART (16550), optional", m.uart.window))
     rows = [_row(name, window) for name, window in sorted(windows, key=lambda item: item[1])]
@@ -80,6 +82,8 @@ def _architecture(m: MemoryMap) -> str:
     ]
     if m.events is not None:
         lines.append(["ACPI events", f"{name} {m.events.line}"])
+    if m.rtc is not None:
+        lines.append(["real-time clock", f"{name} {m.rtc.line}"])
     parts.append(_table(("interrupt line", "number"), lines))
     if m.ports:
         ports = [

@@ -72,6 +72,8 @@ def _map(recommended: MemoryMap) -> list[dict[str, Any]]:
     uart = recommended.uart
     where = "port, " if uart.is_port else ""
     rows.append(("uart", uart.window.base, uart.window.size, f"{where}line {uart.line}"))
+    if (rtc := recommended.rtc) is not None:
+        rows.append(("rtc", rtc.window.base, rtc.window.size, f"{rtc.model}, line {rtc.line}"))
     rows.sort(key=lambda row: row[1])
     return [{"name": name, "base": base, "size": size, "note": note} for name, base, size, note in rows]
 
