@@ -251,7 +251,7 @@ class Gate:
         if op in self._ops:
             with self._lock:
                 self.arrived += 1
-            self.open.wait(20)
+            self.open.wait(60)
         return 0
 
 

@@ -49,7 +49,7 @@ class Card:
         self.rig = Rig()
         self.cable, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        self.cable.settimeout(20)
+        self.cable.settimeout(60)
         values = {
             "mac": MAC,
             "pairs": len(fds) if fds else 1,

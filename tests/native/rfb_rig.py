@@ -201,7 +201,7 @@ class Rig:
     def connect(self, **options: Any) -> socket.socket:
         """A client's end."""
         ours, theirs = socket.socketpair()
-        ours.settimeout(20)
+        ours.settimeout(60)
         self._sockets.append(ours)
         self.call(lambda: self.server.attach(theirs, **options))
         return ours

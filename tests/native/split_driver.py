@@ -17,7 +17,7 @@ RAM = 0x4000_0000
 RAM_SIZE = 64 << 20
 #: From here on memory is the tests' own.
 FREE = RAM + (1 << 20)
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 DESC_NEXT, DESC_WRITE = 1, 2
 ACK, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET = 1, 2, 4, 8, 64

@@ -57,7 +57,7 @@ def test_slow_read_does_not_hold_up_others() -> None:
     def before(op: str, offset: int) -> int:
         if (op, offset) == ("read", 0):
             held.set()
-            gate.open.wait(20)
+            gate.open.wait(60)
         return 0
 
     store.before = before

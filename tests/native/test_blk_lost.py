@@ -101,7 +101,7 @@ def test_disk_lost_while_kicks_come_from_many_threads_answers_each_request_once(
         threads = [threading.Thread(target=lambda n=n: results.__setitem__(n, work(n))) for n in range(2)]
         for thread in threads:
             thread.start()
-        assert begun.wait(20)
+        assert begun.wait(60)
         assert lose(disk)
         for thread in threads:
             thread.join(60)

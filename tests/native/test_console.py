@@ -380,7 +380,7 @@ def test_socket_clients_take_turns(consoles, tmp_path: Path) -> None:
     console.start(0)
     for turn in range(1, 4):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(20)
+            client.settimeout(60)
             client.connect(str(path))
             console.wait_counter("connections", turn)
             client.sendall(b"hi")

@@ -271,7 +271,7 @@ async def test_leds_of_the_guest_are_reported(hands: Callable[..., Hands]) -> No
     heard: list[Led] = []
     stop = keyboard.input.on_leds(heard.append)
     keyboard.driver.request(STATUS, [struct.pack("<HHi", LED, 1, 1)])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(heard) < 2:
             await asyncio.sleep(0.001)
     assert heard == [Led(0), Led.CAPS_LOCK]

@@ -96,13 +96,13 @@ def test_remove_waits_for_the_function_that_runs(loop: Loop, event: int) -> None
 
     def on_event(_events: int) -> None:
         entered.set()
-        leave.wait(20)
+        leave.wait(60)
         left.append(True)
 
     assert lib.vd_loop_start(loop.loop) == 0
     lib.vd_loop_add(loop.loop, event, READ, loop.watcher(on_event), ffi.NULL)
     os.eventfd_write(event, 1)
-    assert entered.wait(20)
+    assert entered.wait(60)
     remover = threading.Thread(target=lib.vd_loop_remove, args=(loop.loop, event))
     remover.start()
     remover.join(0.1)

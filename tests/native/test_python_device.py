@@ -92,14 +92,14 @@ class Rig:
         return ring
 
     def expect(self, news: Any) -> None:
-        assert self.device.news.get(timeout=20) == news
+        assert self.device.news.get(timeout=60) == news
 
     def sync(self) -> None:
         """Return when the device's thread has done everything up to now."""
         for _ in range(2):  # the first may run before news that came with it are taken
             done = threading.Event()
             self.device.run_soon(done.set)
-            assert done.wait(20)
+            assert done.wait(60)
 
     def close(self) -> None:
         self.slot.detach()
@@ -122,7 +122,7 @@ def test_serve_answers_requests_and_interrupts_once_a_batch(rig: Rig, features: 
         rig.memory.write(DATA + 16 * i, b"hello %d" % i)
         heads.append(ring.add((DATA + 16 * i, 7, False), (REPLY + 16 * i, 16, True)))
     rig.guest.write("QueueNotify", 0)
-    assert rig.raised.wait(20)
+    assert rig.raised.wait(60)
     assert rig.guest.read("InterruptStatus") == 1
     assert ring.used() == [(head, 7) for head in heads]
     assert [rig.memory.read(REPLY + 16 * i, 8) for i in range(5)] == [b"HELLO %d\0" % i for i in range(5)]
@@ -140,7 +140,7 @@ def test_serve_while_functions_are_posted_all_the_time_is_not_starved(rig: Rig) 
             rig.device.run_soon(post_myself)
 
     rig.device.run_soon(post_myself)
-    assert again.wait(20)
+    assert again.wait(60)
     try:
         ring.add((DATA, 4, False), (REPLY, 4, True))
         rig.guest.write("QueueNotify", 0)
@@ -245,7 +245,7 @@ def test_exception_in_a_handler_needs_reset_and_logs_one_line(
     rig.memory.write(DATA, b"crash")
     ring.add((DATA, 5, False))
     rig.guest.write("QueueNotify", 0)
-    assert rig.raised.wait(20)
+    assert rig.raised.wait(60)
     assert rig.guest.read("Status") & Status.NEEDS_RESET
     rig.guest.write("QueueNotify", 0)
     rig.sync()
@@ -319,13 +319,13 @@ def test_close_waits_for_a_running_handler(host: Host, memory: GuestMemory) -> N
 
         def driver_ok(self) -> None:
             inside.set()
-            go.wait(20)
+            go.wait(60)
             left.set()
 
     rig = Rig(host, memory, Slow)
     rig.guest.negotiate(VERSION_1)
     rig.guest.driver_ok()
-    assert inside.wait(20)
+    assert inside.wait(60)
     rig.guest.write("Status", 0)  # does not wait for the handler
     rig.slot.detach()
     threading.Timer(0.05, go.set).start()

@@ -206,7 +206,7 @@ def test_continuous_updates_come_unasked_and_wait_for_fences(rig: Rig, client: R
     client.sock.settimeout(0.3)
     with pytest.raises(TimeoutError):
         client.sock.recv(1)
-    client.sock.settimeout(20)
+    client.sock.settimeout(60)
     client.send(b"\xf8\0\0\0" + struct.pack(">IB", 1, len(payload)) + payload)
     client.update()
     assert client.pixels[1, 1] == (7, 6, 5)

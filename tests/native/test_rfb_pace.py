@@ -98,7 +98,7 @@ def test_first_picture_of_a_connection_that_may_be_a_tunnel_is_compressed(rig: R
     with socket.create_server(("127.0.0.1", 0)) as listening:
         ours = socket.create_connection(listening.getsockname())
         theirs, _ = listening.accept()
-    ours.settimeout(20)
+    ours.settimeout(60)
     rig.call(lambda: rig.server.attach(theirs))
     client = RfbClient(ours)
     client.login()

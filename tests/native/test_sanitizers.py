@@ -21,7 +21,7 @@ def runtime(name: str) -> str:
 
 
 @pytest.mark.sanitizer
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_native_tests_under_sanitizers_find_nothing(tmp_path: Path) -> None:
     build = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", tmp_path, "--build-temp"]
     env = os.environ | {"VDESKTOP_SANITIZE": "address,undefined"}

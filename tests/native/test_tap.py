@@ -128,7 +128,7 @@ def test_guest_frame_with_its_checksum_left_to_the_host_reaches_a_socket(plug) -
     card.start(F_CSUM)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("192.0.2.1", 0))
-        server.settimeout(20)
+        server.settimeout(60)
         hdr, data = udp_frame(server.getsockname()[1], b"from the guest" * 50)
         card.send(data, hdr)
         assert server.recv(4096) == b"from the guest" * 50
@@ -141,7 +141,7 @@ def test_segmentation_left_to_the_host_gives_as_many_datagrams(plug) -> None:
     card.start(F_CSUM | F_USO)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("192.0.2.1", 0))
-        server.settimeout(20)
+        server.settimeout(60)
         _, data = udp_frame(server.getsockname()[1], b"a" * 500 + b"b" * 500 + b"c" * 200)
         card.send(data, header(1, 5, 42, 500, 34, 6))
         assert [server.recv(4096) for _ in range(3)] == [b"a" * 500, b"b" * 500, b"c" * 200]
@@ -202,7 +202,7 @@ def test_queues_are_attached_as_the_driver_asks(plug) -> None:
         assert card.command(4, 0, struct.pack("<H", pairs), queue=6) == 1
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("192.0.2.1", 0))
-        server.settimeout(20)
+        server.settimeout(60)
         hdr, data = udp_frame(server.getsockname()[1], b"second pair")
         card.send(data, hdr, queue=3)
         assert server.recv(4096) == b"second pair"

@@ -72,7 +72,7 @@ class FakeGuest:
                 found += await loop.sock_recv(self.port.guests, count - len(found))
             return found
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             body = b""
             while len(body) < MESSAGE.size or len(body) - MESSAGE.size < MESSAGE.unpack_from(body)[3]:
                 port, size = CHUNK.unpack(await exactly(CHUNK.size))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fake_machine import FakeMachine
 
 
-PATIENCE = 30
+PATIENCE = 60
 RNG = {"type": "rng"}
 
 

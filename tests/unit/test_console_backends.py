@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BACKENDS = {backend.name: backend for backend in CONSOLE_BACKENDS}
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 CHILD = """
 import os, signal, sys, time

@@ -113,7 +113,7 @@ class Page:
     async def event(self) -> Event | None:
         """Return the next event, messages whole; None at the end."""
         parts: list[Any] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 while not self._waiting:
                     try:

@@ -18,7 +18,7 @@ from vdesktop_core.hypervisor import Order
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 30
+PATIENCE = 60
 CONTROL = "/local/domain/7/control/shutdown"
 
 

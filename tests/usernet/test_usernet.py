@@ -49,7 +49,7 @@ def network() -> Iterator[Callable[..., tuple[UserPort, Guest]]]:
 @pytest.fixture
 def server() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(20)
+        listener.settimeout(60)
         yield listener
 
 
@@ -63,7 +63,7 @@ def say(server: socket.socket, data: bytes) -> None:
     """Serve one client: say something and hang up."""
     connection, _ = server.accept()
     with connection:
-        connection.settimeout(20)
+        connection.settimeout(60)
         connection.sendall(data)
 
 
@@ -139,7 +139,7 @@ def test_udp_reaches_the_host_and_back(network) -> None:
     _, guest = network()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
-        server.settimeout(20)
+        server.settimeout(60)
         guest.udp(HOST, server.getsockname()[1], b"ping" * 100)
         data, client = server.recvfrom(65536)
         assert data == b"ping" * 100
@@ -199,7 +199,7 @@ def test_slow_guest_is_bounded_and_loses_no_tcp_data(network, server) -> None:
         except BlockingIOError:
             guest.socket.settimeout(0.05)
             guest.socket.recv(70000)
-    guest.socket.settimeout(20)
+    guest.socket.settimeout(60)
     assert tcp.read(8 * len(DATA)) == DATA * 8
     thread.join(20)
     assert port.counters()["tx_frames"] > 0
@@ -240,7 +240,7 @@ def test_random_frames_leave_the_network_usable(network) -> None:
         except BlockingIOError:
             guest.socket.settimeout(5)
             guest.socket.recv(70000)
-    guest.socket.settimeout(20)
+    guest.socket.settimeout(60)
     guest.host_mac = b""
     guest.resolve()
 

@@ -40,7 +40,7 @@ class Guest:
 
     def __init__(self, fd: int) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fd)
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         self.host_mac = b""
 
     def send(self, frame: bytes, header: bytes = bytes(HDR)) -> None:
@@ -66,7 +66,7 @@ class Guest:
     def resolve(self) -> None:
         """Learn the gateway's address, and be known to it."""
         self._arp(1, bytes(6), struct.pack(">I", HOST))
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         while not self.host_mac:
             frame = self.socket.recv(70000)[HDR:]
             if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\2":
