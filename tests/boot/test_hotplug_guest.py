@@ -104,7 +104,7 @@ def test_pause_resume_stats_and_reset_of_the_real_process(person: Person) -> Non
     assert "is paused" in control.refused("pause")[1]
     control("resume")
     assert guest.run("echo $((40+2))") == "42"
-    assert "run_ns" in control("stats")
+    assert "rx_bytes" in control("stats")
     slot = control.plug("rng,name=stays")
     control("reset")
     guest.boot()
@@ -155,7 +155,7 @@ def test_rounds_of_plug_and_unplug_with_io_leak_nothing_and_lose_nothing(
         process = person.control.process
         before = (0, 0, 0)
         for number in range(rounds):
-            if number == 5:
+            if number == min(5, rounds - 1):
                 before = held(process)
             data = f"{number:03}\n".encode() * 65536
             disk.write_bytes(bytes(len(data)))
