@@ -37,10 +37,8 @@ class KvmMachine:
         self._vm: Any = lib.vk_vm_new(device.encode(), spec.vcpus, self._error, _ERROR_SIZE)
         if self._vm == ffi.NULL:
             raise BackendError(self._said())
-
-    def platform(self) -> Platform:
-        """Implement the contract: KVM's own interrupt controllers, at the recommended addresses."""
-        return platform(
+        # Now: whoever asks for a vCPU's registers later waits until it leaves its guest, if it ever does.
+        self._platform = platform(
             self._spec.arch,
             controller=ffi.string(lib.vk_vm_controller(self._vm)).decode(),
             lines=int(lib.vk_vm_lines(self._vm)),
@@ -48,6 +46,10 @@ class KvmMachine:
             cpu_ids=tuple(int(lib.vk_vm_cpu_id(self._vm, index)) for index in range(self._spec.vcpus)),
             cpu_model=self._cpu_model(),
         )
+
+    def platform(self) -> Platform:
+        """Implement the contract: KVM's own interrupt controllers, at the recommended addresses."""
+        return self._platform
 
     def allocate_memory(self, gpa: int, name: str, size: int, *, readonly: bool = False) -> MemoryRegion:
         """Implement the contract by memory that is shared with the host."""

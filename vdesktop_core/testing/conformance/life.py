@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -145,6 +146,21 @@ class LifeConformance(Base):
             for _ in range(1000):
                 assert guest.peek(guest.data) == seen, "paused, and still running"
             guest.vm.resume()
+
+    def test_machine_answers_while_a_cpu_stays_in_its_guest(self, guest: Guest) -> None:
+        guest.start([count(guest.data)])
+        guest.until(lambda: guest.peek(guest.data) > 0, "the guest does not count")
+        answers: list[object] = []
+        asking = threading.Thread(
+            target=lambda: answers.extend((guest.vm.platform(), guest.vm.counters())), daemon=True
+        )
+        asking.start()
+        asking.join(PATIENCE / 3)
+        in_time = not asking.is_alive()
+        guest.vm.stop()
+        asking.join(PATIENCE)
+        assert in_time, "the control loop would have waited for the guest"
+        assert answers[0] == guest.platform
 
     def test_stop_under_load_and_in_sleep_returns(self, guest: Guest, slot: int) -> None:
         guest.device(slot)
