@@ -20,6 +20,17 @@ TESTS = (
     "tests/boot/test_smp.py::test_smp_all_cpus_are_online_and_take_interrupts",
     "tests/boot/test_smp.py::test_smp_cpu_goes_offline_and_comes_back",
     "tests/boot/test_smp.py::test_smp_processes_on_all_cpus_talk_through_a_pipe",
+    *(
+        f"tests/boot/test_power_guest.py::test_power_{what}"
+        for what in (
+            "enumeration_in_the_guest_is_the_machine",
+            "disk_is_plugged_written_and_unplugged",
+            "card_is_plugged_used_and_unplugged",
+            "cpus_go_down_and_up",
+            "host_asks_for_an_orderly_shutdown",
+            "guest_resets_and_powers_off_by_the_device",
+        )
+    ),
 )
 #: What a host denies does not depend on its architecture, and each of these tests starts a Python of its own.
 ONCE = ("tests/unit/test_kvm_denied.py",)
