@@ -144,7 +144,7 @@ def test_page_and_files_without_the_token_are_not_there(guest: Guest) -> None:
     root = address(guest).removesuffix(f"{TOKEN}/")
     for path in ("", "app.js", f"{TOKEN[:-1]}/", f"{TOKEN}/../../etc/passwd"):
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(root + path, timeout=10)  # noqa: S310 - our own
+            urllib.request.urlopen(root + path, timeout=60)  # noqa: S310 - our own
         assert caught.value.code == 404
         caught.value.close()
 

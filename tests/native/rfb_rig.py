@@ -183,7 +183,7 @@ class Rig:
 
     def wait(self, condition: Callable[[], bool]) -> None:
         with self.changed:
-            assert self.changed.wait_for(condition, 20)
+            assert self.changed.wait_for(condition, 60)
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Run on the control loop."""
@@ -196,7 +196,7 @@ class Rig:
                 done.set_exception(error)
 
         self.loop.call_soon_threadsafe(run)
-        return done.result(20)
+        return done.result(60)
 
     def connect(self, **options: Any) -> socket.socket:
         """A client's end."""

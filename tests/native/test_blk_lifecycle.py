@@ -185,7 +185,7 @@ def test_reset_under_load_waits_for_what_runs_and_drops_the_rest(how: str) -> No
         ending.join(0.2)
         assert ending.is_alive(), "reset returned while a worker may write guest memory"
         gate.open.set()
-        ending.join(20)
+        ending.join(60)
         assert not ending.is_alive()
         # From now on guest memory is the guest's.
         for i in range(20):

@@ -43,7 +43,7 @@ def test_lost_disk_completes_what_runs_and_fails_what_waits(kind: int) -> None:
         losing.join(0.2)
         assert losing.is_alive(), "the image was let go of while a worker was in it"
         gate.open.set()
-        losing.join(20)
+        losing.join(60)
         assert not losing.is_alive()
         wait_for(lambda: UNTOUCHED not in statuses(disk), "answers")
         assert sorted(statuses(disk)) == [OK] * 2 + [IOERR] * (IN_FLIGHT - 2)

@@ -108,7 +108,7 @@ def test_remove_waits_for_the_function_that_runs(loop: Loop, event: int) -> None
     remover.join(0.1)
     assert remover.is_alive()
     leave.set()
-    remover.join(20)
+    remover.join(60)
     assert not remover.is_alive()
     assert left == [True]
 

@@ -163,7 +163,7 @@ async def desk() -> AsyncIterator[Any]:
     Desk.running = running  # type: ignore[attr-defined]
     yield Desk
     theirs.close()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 60)
     ours.close()
 
 
@@ -194,7 +194,7 @@ async def test_page_that_leaves_lifts_its_fingers(desk: Any) -> None:
     await desk.page.send({"type": "touch", "points": [finger("begin", 3, 1, 2)]})
     await settled()
     desk.page.sock.close()
-    await asyncio.wait_for(desk.running, 10)
+    await asyncio.wait_for(desk.running, 60)
     assert [(event.phase, event.slot) for event in desk.touch.frames[-1]] == [(TouchPhase.END, 3)]
 
 
@@ -246,7 +246,7 @@ async def test_page_that_leaves_with_a_clipboard_asked_for_ends_the_wait(desk: A
     reading = asyncio.create_task(desk.clipboard.offers[0].read(TEXT, 1 << 20))
     await desk.page.told("read")
     desk.page.sock.close()
-    assert await asyncio.wait_for(reading, 10) is None
+    assert await asyncio.wait_for(reading, 60) is None
 
 
 async def test_page_that_has_copied_nothing_any_more_withdraws_its_offer(desk: Any) -> None:
@@ -301,7 +301,7 @@ async def test_page_that_leaves_in_the_middle_of_a_file_cancels_it(desk: Any) ->
     await desk.page.send({"type": "file", "id": 4, "name": "a", "size": 10})
     await desk.page.told("credit")
     desk.page.sock.close()
-    await asyncio.wait_for(desk.running, 10)
+    await asyncio.wait_for(desk.running, 60)
     await settled()
     assert desk.drop.events == ["start", "cancel"]
 
@@ -355,14 +355,14 @@ async def test_flood_of_files_is_bounded(desk: Any) -> None:
 )
 async def test_page_that_says_nonsense_is_closed(desk: Any, message: str) -> None:
     await desk.page.raw(desk.page._frames.send(TextMessage(message)))
-    await asyncio.wait_for(desk.running, 10)
+    await asyncio.wait_for(desk.running, 60)
     assert not desk.touch.frames
 
 
 @pytest.mark.parametrize("data", [b"", b"\1", bytes(8), b"\xff" * 8])
 async def test_page_with_a_broken_header_is_closed(desk: Any, data: bytes) -> None:
     await desk.page.raw(desk.page._frames.send(BytesMessage(data)))
-    await asyncio.wait_for(desk.running, 10)
+    await asyncio.wait_for(desk.running, 60)
 
 
 @pytest.mark.parametrize(
@@ -378,7 +378,7 @@ async def test_page_that_says_too_much_at_once_is_closed(desk: Any, message: Mes
 
 async def test_page_with_a_frame_of_2_to_the_63_bytes_is_closed(desk: Any) -> None:
     await desk.page.raw(b"\x82\xff\xff" + b"\xff" * 7 + bytes(4) + b"x" * 100)
-    await asyncio.wait_for(desk.running, 10)
+    await asyncio.wait_for(desk.running, 60)
 
 
 async def test_page_that_pings_is_answered(desk: Any) -> None:
@@ -402,6 +402,6 @@ def test_page_that_says_anything_does_no_harm(said: bytes | str) -> None:
                 page._frames.send(BytesMessage(said) if isinstance(said, bytes) else TextMessage(said))
             )
             theirs.shutdown(socket.SHUT_WR)
-            await asyncio.wait_for(running, 10)
+            await asyncio.wait_for(running, 60)
 
     asyncio.run(say())

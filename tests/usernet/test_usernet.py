@@ -87,7 +87,7 @@ def test_tcp_out_carries_data_both_ways(network, server, offload: bool, step: in
     tcp.send(DATA, step)
     assert tcp.read(len(DATA)) == DATA[::-1]
     tcp.finish()
-    thread.join(20)
+    thread.join(60)
     assert digests == [hashlib.sha256(DATA).digest()]
     assert port.counters()["rx_dropped"] == 0
 
@@ -113,7 +113,7 @@ def test_tcp_in_through_a_forwarded_port_carries_data_both_ways(network) -> None
     assert tcp.read(len(DATA)) == DATA
     tcp.send(DATA[::-1], 1460)
     tcp.finish()
-    thread.join(20)
+    thread.join(60)
     assert results == [DATA[::-1]]
 
 
@@ -124,7 +124,7 @@ def test_long_frames_reach_a_guest_that_can_take_them(network, server) -> None:
     tcp.connect(server.getsockname()[1])
     assert tcp.read(len(DATA)) == DATA
     assert tcp.biggest > 1460
-    thread.join(20)
+    thread.join(60)
 
 
 def test_frames_to_the_guest_say_that_their_checksums_are_right(network) -> None:
@@ -183,7 +183,7 @@ def test_restricted_guest_answers_what_was_forwarded_to_it(network) -> None:
     tcp = Tcp(guest)
     tcp.accept(7)
     tcp.send(b"hello", 5)
-    thread.join(20)
+    thread.join(60)
     assert results == [b"hello"]
 
 
@@ -201,7 +201,7 @@ def test_slow_guest_is_bounded_and_loses_no_tcp_data(network, server) -> None:
             guest.socket.recv(70000)
     guest.socket.settimeout(60)
     assert tcp.read(8 * len(DATA)) == DATA * 8
-    thread.join(20)
+    thread.join(60)
     assert port.counters()["tx_frames"] > 0
 
 
