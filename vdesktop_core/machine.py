@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vdesktop_core import selection
 from vdesktop_core.board import Board, Plugins
-from vdesktop_core.errors import ControlError, GuestTimeoutError, VdesktopError
+from vdesktop_core.errors import GuestTimeoutError, VdesktopError
 from vdesktop_core.hooks import by_name, plugin_manager
 from vdesktop_core.hypervisor import ExitReason, OrderedMachine, VmEvent
 from vdesktop_core.life import Outcome, Result, State
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     import pluggy
 
     from vdesktop_core.config import MachineConfig
-    from vdesktop_core.control.place import Claim
-    from vdesktop_core.control.server import Server
+    from vdesktop_core.control.door import ControlDoor
     from vdesktop_core.devices.base import DeviceConfig
     from vdesktop_core.display.frontend import Desktop, Display
     from vdesktop_core.hotplug import Hotplug
@@ -90,9 +89,8 @@ class Machine:
         self._board: Board | None = None
         self._display: Display | None = None
         self._ended: asyncio.Future[Result] | None = None
-        self._claim: Claim | None = None
         self._listens = listen if config.control is None else config.control
-        self._server: Server | None = None
+        self._door: ControlDoor | None = None
         self._listeners: list[Callable[[str, dict[str, Any]], None]] = []
         self._hotplug: Hotplug | None = None
         self._orders: asyncio.Future[None] | None = None
@@ -124,7 +122,9 @@ class Machine:
         self._ended = loop.create_future()
         self._loop = loop
         if self._listens:
-            self._listen()
+            from vdesktop_core.control.door import ControlDoor
+
+            self._door = ControlDoor.open(self)
         try:
             board = Board(self.config, plugins, hypervisor, loop.call_soon_threadsafe)
         except BaseException:
@@ -287,7 +287,7 @@ class Machine:
     @property
     def control_path(self) -> Path | None:
         """Where the control socket lies, if this machine has one."""
-        return None if self._claim is None else self._claim.path
+        return None if self._door is None else self._door.path
 
     def status(self) -> MachineStatus:
         """Return what there is to know about the machine."""
@@ -323,8 +323,8 @@ class Machine:
         self.stop()
         if self._orders is not None:
             self._orders.cancel()
-        if self._server is not None:
-            await self._server.finish()
+        if self._door is not None:
+            await self._door.finish()
         board, self._board = self._board, None
         if board is not None:
             self._forget(board)
@@ -350,37 +350,10 @@ class Machine:
         if self._board is None:
             self._close_control()
 
-    def _listen(self) -> None:
-        """Open the control socket. What serves it is loaded when somebody knocks: start-up time."""
-        from vdesktop_core.config import DEFAULT_NAME
-        from vdesktop_core.control.place import Claim, NameTakenError
-
-        try:
-            self._claim = Claim(self.config.name, numbered=self.config.name == DEFAULT_NAME)
-        except NameTakenError:
-            raise
-        except ControlError as error:
-            if self.config.control:
-                raise
-            log.warning("no control socket: %s", error)
-            return
-        self._loop.add_reader(self._claim.socket.fileno(), self._knocked)
-
-    def _knocked(self) -> None:
-        from vdesktop_core.control.server import Server
-
-        if self._claim is not None:
-            self._server = Server(self, self._claim.socket, self._claim.name)
-            self._server.accept()
-
     def _close_control(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        if self._claim is not None:
-            self._loop.remove_reader(self._claim.socket.fileno())
-            self._claim.close()
-            self._claim = None
+        if self._door is not None:
+            self._door.close()
+            self._door = None
 
     def _attach_power(self) -> None:
         if self._board is not None and self.power is None:

@@ -118,7 +118,9 @@ async def test_guest_that_is_late_has_a_status_of_its_own(machine: FakeMachine) 
 
 async def test_events_are_printed_until_the_machine_ends(machine: FakeMachine) -> None:
     following = asyncio.ensure_future(run("ctl", "tested", "events"))
-    while not machine._server or not any(client.subscribed for client in machine._server._clients):
+    door = machine._door
+    assert door is not None
+    while door.server is None or not any(client.subscribed for client in door.server._clients):
         await asyncio.sleep(0.01)
     await machine.plug({"type": "rng"})
     machine.stop()
