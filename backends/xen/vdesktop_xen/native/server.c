@@ -246,12 +246,14 @@ void *vx_server_main(void *opaque) {
         bool ending = vm->reason != VX_EXIT_NONE || atomic_load(&vm->stopping);
         int ready = poll(fds, sizeof fds / sizeof fds[0], ending ? END_MS : -1);
         if (ready > 0 && fds[0].revents) {
+            atomic_fetch_add_explicit(&vm->wakeups, 1, memory_order_relaxed);
+            /* The vCPU goes on first. What it asks next is not lost: the channel is signalled
+             * again when it is unmasked, if it was meanwhile. */
+            serve(vm);
             int port = lib->xenevtchn_pending(vm->xen.evtchn);
             if (port >= 0) {
                 lib->xenevtchn_unmask(vm->xen.evtchn, (uint32_t)port);
             }
-            atomic_fetch_add_explicit(&vm->wakeups, 1, memory_order_relaxed);
-            serve(vm);
         }
         bool look = ready <= 0 || ending;
         for (int i = 1; ready > 0 && i <= 2; i++) {
