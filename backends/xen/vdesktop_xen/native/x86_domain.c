@@ -191,9 +191,11 @@ int vx_arch_start(struct vx_vm *vm, char *error, size_t size) {
 }
 
 /* Pins below 16 are those of ISA interrupts; a pin above is wired to an INTx of a PCI
- * device: GSI = 16 + ((4 * device + device / 8 + INTx) & 31). Eight devices give all 32.
- * There need not be a device. Only HVM domains have these pins: for a PVH one, the calls
- * would crash Xen, and we make and take none. */
+ * device: GSI = 16 + ((4 * device + device / 8 + INTx) & 31). Eight devices give all 32: the
+ * last ones, as the model that an attached domain has puts its own on the first, and sets
+ * their lines. There need not be a device. Only HVM domains have these pins: for a PVH one,
+ * the calls would crash Xen, and we make and take none. */
+#define LAST_DEVICES 24u
 int vx_arch_set_line(struct vx_vm *vm, uint32_t line, bool level) {
     struct vx_lib *lib = &vm->xen.lib;
     uint16_t domain = (uint16_t)vm->domain;
@@ -202,9 +204,10 @@ int vx_arch_set_line(struct vx_vm *vm, uint32_t line, bool level) {
         return lib->xendevicemodel_set_isa_irq_level(vm->xen.devicemodel, domain, (uint8_t)line,
                                                      level);
     }
-    uint8_t pin = (uint8_t)(line - VX_ISA_LINES);
-    return lib->xendevicemodel_set_pci_intx_level(vm->xen.devicemodel, domain, 0, 0, pin / 4,
-                                                  pin % 4, level);
+    unsigned pin = (line - VX_ISA_LINES - LAST_DEVICES / 8) & 31;
+    return lib->xendevicemodel_set_pci_intx_level(vm->xen.devicemodel, domain, 0, 0,
+                                                  (uint8_t)(LAST_DEVICES + pin / 4),
+                                                  (uint8_t)(pin % 4), level);
 }
 
 void vx_arch_describe(struct vx_vm *vm, char *text, size_t size) {
