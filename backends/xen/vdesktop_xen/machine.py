@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from vdesktop_core.hypervisor import Order, VmEvent, VmSpec
     from vdesktop_core.memory import MemoryRegion
+
+log = logging.getLogger(__name__)
 
 
 class XenMachine(Domain):
@@ -59,7 +62,12 @@ class XenMachine(Domain):
         if lib.vx_vm_reset(self._vm, self._error, ERROR_SIZE) < 0:
             raise BackendError(self.said())
         self._ran = False
-        self._connect()
+        try:
+            self._connect()
+        except BackendError as error:
+            # The daemon ended meanwhile. It is no reason to end the run.
+            log.warning("domain %d has no XenStore from now on: %s", self.domain, error)
+            check(lib.vx_vm_no_store(self._vm), "take the domain's end of XenStore")
 
     def on_order(self, take: Callable[[Order, bool], bool]) -> None:
         """Implement :class:`vdesktop_core.hypervisor.OrderedMachine`, by ``control/shutdown``."""

@@ -134,7 +134,8 @@ static int allocate(struct vx_vm *vm, struct vx_region *region, char *error, siz
     if (!result) {
         result = fill(vm, first, count, &filled);
     }
-    if (!result) {
+    bool given = result == 0;
+    if (given) {
         region->host = map(vm, NULL, first, count, false, errors);
         result = region->host ? -first_error(errors, count) : -errno;
         if (region->host && result) {
@@ -146,6 +147,12 @@ static int allocate(struct vx_vm *vm, struct vx_region *region, char *error, siz
         depopulate(vm, first, filled);
         vm->pages -= count;
         vx_memory_limit(vm);
+        if (given && result == -ENOMEM) {
+            snprintf(error, size,
+                     "xen cannot map the domain's memory: this host (dom0) is out of memory: end "
+                     "something in it, or give it more");
+            return result;
+        }
         return vx_complain(error, size, "give the domain its memory", -result);
     }
     return 0;

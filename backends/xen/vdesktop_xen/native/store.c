@@ -48,3 +48,13 @@ int vx_vm_store(struct vx_vm *vm, uint64_t *frame, uint32_t *port) {
     *port = (uint32_t)channel;
     return 0;
 }
+
+int vx_vm_no_store(struct vx_vm *vm) {
+    struct vx_lib *lib = &vm->xen.lib;
+    void *ctrl = vm->xen.ctrl;
+
+    return lib->xc_hvm_param_set(ctrl, vm->domain, VX_PARAM_STORE_PFN, 0) ||
+                   lib->xc_hvm_param_set(ctrl, vm->domain, VX_PARAM_STORE_EVTCHN, 0)
+               ? -errno
+               : 0;
+}

@@ -60,6 +60,8 @@ int vx_vm_dirty(struct vx_vm *vm, uint64_t gpa, uint64_t size, uint64_t *bitmap)
 /* The guest's end of XenStore: a page, an event channel and a grant, made anew after
  * each reset. `frame` and `port` are what xenstored is to be introduced to. */
 int vx_vm_store(struct vx_vm *vm, uint64_t *frame, uint32_t *port);
+/* It has none: a guest that found one would wait for the daemon's answers. */
+int vx_vm_no_store(struct vx_vm *vm);
 
 /* The boot vCPU's registers at its first instruction. -ENOENT: no such register. */
 void vx_vm_clear_entry(struct vx_vm *vm);
