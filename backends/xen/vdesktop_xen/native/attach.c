@@ -80,7 +80,7 @@ struct vx_vm *vx_vm_attach(uint32_t domain, char *error, size_t size) {
     }
     vm->domain = domain;
     vm->attached = vm->created = true;
-    if (!vx_info(vm, &info)) {
+    if (vx_info(vm, &info) <= 0) {
         snprintf(error, size, "there is no domain %u: see 'xl list'", domain);
     } else if (!(info.flags & VX_DOMINF_HVM) || !(info.emulation_flags & EMU_IOAPIC)) {
         snprintf(error, size,

@@ -101,7 +101,10 @@ int vx_vm_reset(struct vx_vm *vm, char *error, size_t size) {
         return 0;
     }
     struct vx_domaininfo info;
-    int result = vx_info(vm, &info) ? renew(vm) : -ESRCH;
+    int result = vx_info(vm, &info);
+    if (result >= 0) {
+        result = result ? renew(vm) : -ESRCH;
+    }
     if (!result) {
         result = vx_memory_renew(vm);
     }

@@ -97,8 +97,8 @@ struct vx_vm *vx_prepare(char *error, size_t size); /* libraries open, no domain
 bool vx_open(struct vx_handles *xen, char *error, size_t size);
 void vx_close(struct vx_handles *xen);
 int vx_complain(char *error, size_t size, const char *what, int code); /* returns -code */
-/* False: there is no such domain any more. */
-bool vx_info(struct vx_vm *vm, struct vx_domaininfo *info);
+/* 1: it is there; 0: there is no such domain any more; -errno: Xen was not asked. */
+int vx_info(struct vx_vm *vm, struct vx_domaininfo *info);
 
 /* memory.c */
 int vx_memory_limit(struct vx_vm *vm); /* what the domain may have, by what it was given */

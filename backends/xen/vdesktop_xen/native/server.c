@@ -206,8 +206,12 @@ static void ended(struct vx_vm *vm, unsigned code) {
 /* Whether the vCPUs have stopped for good. */
 static bool over(struct vx_vm *vm) {
     struct vx_domaininfo info;
+    int there = vx_info(vm, &info);
 
-    if (!vx_info(vm, &info)) {
+    if (there < 0) {
+        return false; /* dom0 has no memory to ask with: the next look tells */
+    }
+    if (!there) {
         if (vm->reason == VX_EXIT_NONE) {
             vm->reason = VX_EXIT_ERROR;
             snprintf(vm->detail, sizeof vm->detail, "domain %u was destroyed from outside",
@@ -266,6 +270,10 @@ void *vx_server_main(void *opaque) {
         }
         if (look && over(vm)) {
             break;
+        }
+        if (ending && !vm->attached) {
+            /* It may have been refused, for want of memory. */
+            lib->xc_domain_shutdown(vm->xen.ctrl, vm->domain, VX_SHUTDOWN_POWEROFF);
         }
     }
     timerfd_settime(vm->clock, 0, &(const struct itimerspec){0}, NULL);

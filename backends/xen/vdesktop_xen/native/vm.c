@@ -15,7 +15,8 @@ int vx_complain(char *error, size_t size, const char *what, int code) {
     const char *advice = "";
 
     if (code == ENOMEM) {
-        advice = ": Xen is out of memory, see 'xl info', or give the machine less";
+        advice =
+            ": Xen or dom0 is out of memory, see 'xl info' and 'free', or give the machine less";
     } else if (code == EPERM || code == EACCES) {
         advice = ": run it as root, in dom0 or in a domain with the rights";
     } else if (code == ESRCH) {
@@ -143,11 +144,14 @@ int vx_destroy(uint32_t domain) {
     return result;
 }
 
-bool vx_info(struct vx_vm *vm, struct vx_domaininfo *info) {
+int vx_info(struct vx_vm *vm, struct vx_domaininfo *info) {
     struct vx_lib *lib = &vm->xen.lib;
+    int count = lib->xc_domain_getinfolist(vm->xen.ctrl, vm->domain, 1, info);
 
-    return lib->xc_domain_getinfolist(vm->xen.ctrl, vm->domain, 1, info) == 1 &&
-           info->domain == vm->domain && !(info->flags & VX_DOMINF_DYING);
+    if (count < 0) {
+        return -errno;
+    }
+    return count == 1 && info->domain == vm->domain && !(info->flags & VX_DOMINF_DYING);
 }
 
 static int create(struct vx_vm *vm, const uint8_t *mark, char *error, size_t size) {
