@@ -124,15 +124,15 @@ def require(rig: Rig) -> RigImage:
         compileall.compile_dir(ROOT / folder, quiet=2)
     CACHE.mkdir(parents=True, exist_ok=True)
     if rig.foreign is not None:
-        with _alone("foreign"):
+        with alone("foreign"):
             foreign.build(rig.foreign)
-    with _alone("image"):
+    with alone("image"):
         architecture, kernel = rig.packages
         return build(rig.name, architecture, kernel, rig.modules)
 
 
 @contextlib.contextmanager
-def _alone(what: str) -> Iterator[None]:
+def alone(what: str) -> Iterator[None]:
     """Tests run side by side: others that make the same wait."""
     with (CACHE / f"{what}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -26,21 +26,36 @@ PARTS = {
         "tests/boot/test_smp.py::test_smp_all_cpus_are_online_and_take_interrupts",
         "tests/boot/test_smp.py::test_smp_cpu_goes_offline_and_comes_back",
         "tests/boot/test_smp.py::test_smp_processes_on_all_cpus_talk_through_a_pipe",
+        "tests/boot/test_power_guest.py",
+        "tests/boot/test_hotplug_guest.py",
+        "tests/boot/test_hotplug_forced.py",
     ),
 }
+#: Seconds, some times as many as it takes where nothing else runs.
+PATIENCE = {"quick": 1200, "whole": 7200}
+OPTIONS = (
+    # Those plugins that are needed: a rig takes its time to import them.
+    *("--disable-plugin-autoload", "-p", "asyncio", "-p", "timeout", "-p", "rerunfailures"),
+    *("-q", "-p", "no:cacheprovider", "--color=no", "--durations=8", "--timeout=1200"),
+    # QEMU's SVM loses a guest's registers at times, and gives it the hypervisor's own: a triple fault
+    # whose rip is in Xen's text (0xffff82d0…: xen/arch/x86/include/asm/config.h), with Xen's stack and
+    # page tables. What fails once in a rig is done again there, and the summary names it. A second
+    # failure is one.
+    *("--reruns", "1", "-rfEsR"),
+    *("--backend", "xen", "--rounds", "10"),
+    # Two emulated CPUs are dom0's and the guest's: a megabyte through a terminal takes minutes.
+    *("-k", "not of_a_megabyte"),
+)
 
 
 @pytest.mark.rig
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(7500)
 @pytest.mark.parametrize("part", PARTS)
 def test_xen_backend_passes_its_tests_on_emulated_hardware(part: str, tmp_path: Path) -> None:
     image = require(XEN_X86_64)
     fetch_xen()
-    options = ["-q", "-p", "no:cacheprovider", "--color=no", "--durations=5", "--timeout=900"]
-    layers = "xen,boot" if part == "whole" else "xen"
-    command = [XEN_X86_64.python, "-m", "pytest", *options, "--require", layers, "--backend", "xen"]
-    # Two emulated CPUs are dom0's and the guest's: a megabyte through a terminal takes minutes.
-    command += ["-k", "not of_a_megabyte"]
-    said = run(XEN_X86_64, image, [*command, *PARTS[part]], tmp_path, timeout=2000)
+    layers = ",".join(sorted({path.split("/")[1] for path in PARTS[part]}))
+    command = [XEN_X86_64.python, "-m", "pytest", *OPTIONS, "--require", layers, *PARTS[part]]
+    said = run(XEN_X86_64, image, command, tmp_path, timeout=PATIENCE[part])
     assert " passed" in said
     print(said)  # noqa: T201 - shown with -s, and where the test fails

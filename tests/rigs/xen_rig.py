@@ -8,13 +8,12 @@ RDTSC, and AVX under Xen raises #UD.
 from __future__ import annotations
 
 import gzip
-import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rig import ROOT, Rig, layer
+from rig import Rig, alone, layer
 from rig_image import CACHE, SUITE, Quiet
 
 from vdesktop_core.guestbuild.apt import Apt
@@ -45,6 +44,8 @@ _PACKAGES = (
     "libxentoollog1",
     "libyajl2",
     "libxen-dev",
+    # xl's own device model: its libraries and firmware are those of qemu-system-x86, which the host has.
+    "qemu-system-xen",
 )
 _DOM0_MIB = 1536
 #: What Debian's init scripts do, as far as a domain needs it.
@@ -106,29 +107,32 @@ def fetch_xen() -> None:
     Raises:
         GuestBuildError: a package cannot be had.
     """
-    stamp = FOLDER / "stamp"
-    if stamp.is_file() and stamp.read_text() == " ".join(_PACKAGES):
-        return
+    with alone("image"):
+        stamp = FOLDER / "stamp"
+        if not stamp.is_file() or stamp.read_text() != " ".join(_PACKAGES):
+            # Others look at its headers: it is there as a whole, or not at all.
+            fresh = FOLDER.with_name(f"{FOLDER.name}.new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            _fetch(fresh)
+            (fresh / "stamp").write_text(" ".join(_PACKAGES))
+            shutil.rmtree(FOLDER, ignore_errors=True)
+            fresh.rename(FOLDER)
+
+
+def _fetch(folder: Path) -> None:
     cache = default_cache()
     cache.mkdir(parents=True, exist_ok=True)
     apt = Apt(cache, mirror=find_mirror(SUITE), suite=SUITE, architecture="amd64", keyring=find_keyring())
     apt.update(Quiet())
-    root = FOLDER / "root"
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    root = folder / "root"
     root.mkdir(parents=True)
     for package in apt.fetch(list(_PACKAGES), Quiet()):
         subprocess.run(["dpkg-deb", "-x", package.file, root], check=True)
     [packed] = root.glob(f"boot/xen-{VERSION}-*.gz")
     # QEMU's multiboot loader wants the ELF file.
-    (FOLDER / "xen.elf").write_bytes(gzip.decompress(packed.read_bytes()))
+    (folder / "xen.elf").write_bytes(gzip.decompress(packed.read_bytes()))
     # Folders that are links on the host must not become folders.
     for name in ("lib", "bin", "sbin"):
         if (root / name).is_dir():
             shutil.copytree(root / name, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
             shutil.rmtree(root / name)
-    stamp.write_text(" ".join(_PACKAGES))
-
-
-def quoted(*command: str | Path) -> str:
-    """A shell command, with the checkout as its folder."""
-    return f"cd {shlex.quote(str(ROOT))} && {shlex.join(map(str, command))}"
