@@ -103,6 +103,12 @@ class Terminal:
             pass
         return self.process.returncode
 
+    def ends_with(self, status: int, timeout: float = 60) -> None:
+        """Fail, with what the program said, if it does not end with this status."""
+        ended = self.wait(timeout)
+        if ended != status:
+            self.fail(f"the program ended with {ended}, not {status}")
+
     def close(self) -> None:
         """End the program and its terminal."""
         if self.process.poll() is None:

@@ -75,7 +75,7 @@ def test_guest_with_all_devices_is_seen_by_tools_and_shut_down_by_them(guest: Gu
     assert number() == domain, "a reset keeps the domain"
     assert guest.run("nproc") == "2"
     subprocess.run(["xl", "shutdown", str(domain)], check=True)
-    assert guest.terminal.wait() == 0
+    guest.terminal.ends_with(0, BOOT_SECONDS)
     assert domain not in domains()
 
 
@@ -90,7 +90,7 @@ def test_guest_without_any_driver_is_shut_down_by_its_power_button(tmp_path: Pat
         subprocess.run(["xenstore-write", node, "suspend"], check=True)
         until(lambda: xenstore(node) == "", "what cannot be done is not cleared")
         subprocess.run(["xenstore-write", node, "poweroff"], check=True)
-        assert guest.terminal.wait(BOOT_SECONDS) == 0
+        guest.terminal.ends_with(0, BOOT_SECONDS)
     until(lambda: (domains(), event_channels()) == before, "something is left")
 
 
