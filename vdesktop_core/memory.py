@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 4096
 _CHUNK = 1 << 20
+_HUGE_PAGE = 2 << 20
 
 
 class MemoryRegion:
@@ -49,6 +51,11 @@ class MemoryRegion:
             raise GuestMemoryError(
                 f"cannot map {size >> 20} MiB for {name}: {error}; give the machine less memory"
             ) from error
+        if size >= _HUGE_PAGE:
+            # Where the host's administrator lets shared memory have them (shmem_enabled): with its own page
+            # tables below a guest's, a processor takes an exit for each page that the guest touches first.
+            with contextlib.suppress(OSError):
+                self._map.madvise(mmap.MADV_HUGEPAGE)
         #: For other processes to map; -1: they cannot.
         self.fd = fd
         self._buffer = ffi.from_buffer(self._map, require_writable=True)
