@@ -76,6 +76,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.xdist_group(f"{module}-{guest[0]}" if guest else module))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why a test was done again, where pytest-rerunfailures did that."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"done again: {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
+
+
 class _Required:
     """Turns skips of required layers into failures, and watches that each layer ran."""
 

@@ -73,11 +73,16 @@ if ARCH is Arch.X86_64:
 
 
 def _resources(expected: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Return what is open and runs; a joined thread may be listed a little longer."""
-    deadline = time.monotonic() + 20
+    """Return what is open and runs: what was expected, where that is no more.
+
+    A joined thread may be listed a little longer: now, and when the expected was counted.
+    """
+    deadline = time.monotonic() + 60
     while True:
         now = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))  # noqa: PTH208
-        if expected in (None, now) or time.monotonic() > deadline:
+        if expected is not None and now[0] <= expected[0] and now[1] <= expected[1]:
+            return expected
+        if expected is None or time.monotonic() > deadline:
             return now
         time.sleep(0.05)
 
