@@ -72,6 +72,9 @@ class MemoryRegion:
 
     def fill(self, place: int, fd: int, offset: int, size: int) -> int:
         """Copy from a file, in the kernel; return how many bytes there were."""
+        # A huge page comes to who touches the mapping, not to who writes to the file: once for each of them.
+        for at in (place, *range(-(-place // _HUGE_PAGE) * _HUGE_PAGE, place + size, _HUGE_PAGE)):
+            self.view[at] = 0
         os.lseek(self.fd, place, os.SEEK_SET)
         done = 0
         while done < size and (count := os.sendfile(self.fd, fd, offset + done, size - done)):
