@@ -230,6 +230,16 @@ void vx_memory_forget(struct vx_vm *vm) {
     }
 }
 
+/* A page for a hole. What a living domain gave back has its contents still, and may be it. */
+static int replace(struct vx_vm *vm, uint64_t frame) {
+    int64_t filled = populate(vm, frame, 1, 0);
+
+    if (filled != 1) {
+        return filled < 0 ? (int)filled : -ENOMEM;
+    }
+    return vm->xen.lib.xc_clear_domain_pages(vm->xen.ctrl, vm->domain, frame, 1) ? -errno : 0;
+}
+
 /* Puts pages where the guest left holes, and maps all of a region again at the same
  * address. Nothing may touch it meanwhile. */
 static int renew(struct vx_vm *vm, struct vx_region *region) {
@@ -243,8 +253,7 @@ static int renew(struct vx_vm *vm, struct vx_region *region) {
         result = -errno;
     } else if (first_error(errors, count)) {
         for (uint64_t i = 0; !result && i < count; i++) {
-            int64_t filled = errors[i] ? populate(vm, first + i, 1, 0) : 1;
-            result = filled == 1 ? 0 : filled < 0 ? (int)filled : -ENOMEM;
+            result = errors[i] ? replace(vm, first + i) : 0;
         }
         memset(errors, 0, count * sizeof *errors);
         if (!result) {
