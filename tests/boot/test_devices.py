@@ -165,7 +165,7 @@ def test_clock_and_timers_of_the_guest_are_not_fast(equipped: Equipped) -> None:
     ).split()
     passed = time.monotonic() - begun
     inside = float(seconds[1]) - float(seconds[0])
-    assert 2 <= inside <= passed + 0.1
+    assert 1.98 <= inside <= passed + 0.1  # uptime has hundredths, cut off
 
 
 def test_time_of_day_of_the_guest_is_the_hosts(equipped: Equipped) -> None:
