@@ -37,10 +37,9 @@ OPTIONS = (
     # Those plugins that are needed: a rig takes its time to import them.
     *("--disable-plugin-autoload", "-p", "asyncio", "-p", "timeout", "-p", "rerunfailures"),
     *("-q", "-p", "no:cacheprovider", "--color=no", "--durations=8", "--timeout=1200"),
-    # QEMU's SVM loses a guest's registers at times, and gives it the hypervisor's own: a triple fault
-    # whose rip is in Xen's text (0xffff82d0…: xen/arch/x86/include/asm/config.h), with Xen's stack and
-    # page tables. What fails once in a rig is done again there, and the summary names it. A second
-    # failure is one.
+    # Seen once, and not again: a guest's triple fault whose rip is in Xen's text (0xffff82d0…:
+    # xen/arch/x86/include/asm/config.h), with Xen's stack and page tables, as if QEMU's SVM had mixed the
+    # two up. What fails once in a rig is done again there, and the summary names it. A second failure is one.
     *("--reruns", "1", "-rfEsR"),
     *("--backend", "xen", "--rounds", "10"),
     # Two emulated CPUs are dom0's and the guest's: a megabyte through a terminal takes minutes.

@@ -14,7 +14,8 @@
 enum vd_rtc_model {
     /* Arm's PrimeCell (DDI 0224): seconds. For aarch64. */
     VD_RTC_PL031 = 0,
-    /* Android's (qemu, docs/devel/goldfish-rtc): nanoseconds. For riscv64. */
+    /* That of Android's emulator (Linux, include/clocksource/timer-goldfish.h):
+     * nanoseconds. For riscv64. */
     VD_RTC_GOLDFISH = 1,
 };
 
