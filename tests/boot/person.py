@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from vdesktop_core.machine import Machine
 
+#: What a guest runs to be at a person's hands: a shell that reads the first virtual terminal and writes to the other
+#: console, to which the kernel writes no more: a message of its own would come between a line and its end.
+SHELL = "dmesg -n 1; echo shell; exec sh -i </dev/tty1 2>/dev/tty1"
 #: Far more than it takes: no test is about time.
 PATIENCE = 150
 _SHIFTED = {">": "Period", "*": "Digit8", "|": "Backslash", "_": "Minus"}
@@ -64,14 +67,18 @@ class Person:
 
     async def sees(self, condition: Callable[[str], Any], meanwhile: Callable[[], None] | None = None) -> Any:
         """Wait until the guest's other console has what is wanted, and return it."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                text = self.console.read_text(errors="replace").replace("\r", "")
-                if found := condition(text):
-                    return found
-                if meanwhile:
-                    meanwhile()
-                await asyncio.sleep(0.1)
+        text = ""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    text = self.console.read_text(errors="replace").replace("\r", "")
+                    if found := condition(text):
+                        return found
+                    if meanwhile:
+                        meanwhile()
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise AssertionError(f"not on the console after {PATIENCE} s, but: {text[-2000:]}") from None
 
     async def reads(self, device: int, count: int, meanwhile: Callable[[], None]) -> list[tuple[int, ...]]:
         """The (type, code, value) of ``count`` events of ``/dev/input/eventN`` while something happens."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from guest import find_image
-from person import Person
+from person import SHELL, Person
 
 from vdesktop_core import config as configuration
 from vdesktop_core.devices.console import parse_console
@@ -26,10 +26,9 @@ async def test_desktop_shows_fbcon_and_takes_keys_pointer_and_fingers(arch: str,
     image = find_image(arch, "trixie")
     loaded = configuration.load(image.folder / "machine.toml")
     console, picture = tmp_path / "console", tmp_path / "screen.png"
-    shell = "echo shell; exec sh -i </dev/tty1 2>/dev/tty1"
     config = msgspec.structs.replace(
         loaded,
-        boot=msgspec.structs.replace(loaded.boot, append=f'console=tty0 console=hvc0 vdesktop.run="{shell}"'),
+        boot=msgspec.structs.replace(loaded.boot, append=f'console=tty0 console=hvc0 vdesktop.run="{SHELL}"'),
         display=f"screenshot:{picture}",
         devices=(
             parse_console(f"file:{console}"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from guest import find_image, vdesktop
-from person import Eyes, Person
+from person import SHELL, Eyes, Person
 
 from vdesktop_core import config as configuration
 from vdesktop_core.devices.console import parse_console
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 BOOT, DRIVER = (1024, 768), (800, 600)
 #: Bright pixels of some lines of text.
 TEXT = 3000
-_SHELL = 'vdesktop.run="echo shell; exec sh -i </dev/tty1 2>/dev/tty1"'
 
 
 def machine_with(
@@ -34,7 +33,7 @@ def machine_with(
     return msgspec.structs.replace(
         loaded,
         boot=msgspec.structs.replace(
-            loaded.boot, append=f"console=hvc0 modprobe.blacklist=virtio_gpu {_SHELL}"
+            loaded.boot, append=f'console=hvc0 modprobe.blacklist=virtio_gpu vdesktop.run="{SHELL}"'
         ),
         framebuffer="x".join(map(str, BOOT)),
         devices=(parse_console(f"file:{console}"), *devices, {"type": "input", "kind": "keyboard"}),
