@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from vdesktop_core.machine import Machine
 
-#: What a guest runs to be at a person's hands: a shell that reads the first virtual terminal and writes to the other
-#: console, to which the kernel writes no more: a message of its own would come between a line and its end.
+#: What a guest runs to be at a person's hands: a shell that reads the first virtual terminal and writes to
+#: the other console. The kernel is silent there: a message of its own would part a line from its end.
 SHELL = "dmesg -n 1; echo shell; exec sh -i </dev/tty1 2>/dev/tty1"
 #: Far more than it takes: no test is about time.
 PATIENCE = 150

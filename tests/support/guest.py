@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 #: From the first instruction to the shell. Far more than it takes: no test is about time.
 BOOT_SECONDS = 240
 #: Read lines and run them, without echo and line editing, so that a command and its output cannot mix.
-#: The status is kept in s: the next read has one of its own. The kernel's messages would come between a line and its end.
+#: The status is kept in s: the next read has one of its own. The kernel is silent from here on:
+#: a message of its own would part a line from its end.
 _LOOP = 'dmesg -n 1; stty -echo; PS1=; while read -r l; do eval "$l"; s=$?; done'
 
 
