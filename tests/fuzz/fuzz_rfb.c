@@ -18,7 +18,7 @@
 #include "vdesktop/display.h"
 
 enum { OPTION_WEBSOCKET = 1, OPTION_PASSWORD = 2, OPTION_TWO_SCREENS = 4 };
-enum { OP_BYTES, OP_DAMAGE, OP_SHOW, OP_BLANK, OP_CURSOR, OP_LEDS, OP_SEND, OP_HOLD, OPS };
+enum { OP_BYTES, OP_DAMAGE, OP_SHOW, OP_BLANK, OP_CURSOR, OP_LEDS, OP_SEND, OP_HOLD, OP_MOVE, OPS };
 enum { SIDE_MAX = 96, MEMORY_MAX = 32 << 20 };
 
 static struct {
@@ -162,8 +162,15 @@ static void operate(uint8_t op, struct fuzz_input *in) {
     case OP_CURSOR:
         cursor.visible = fuzz_take(in, 1) & 1;
         cursor.hot_x = (uint32_t)fuzz_take(in, 1);
+        cursor.x = (int8_t)fuzz_take(in, 1) * (1 << fuzz_take(in, 1) % 24);
+        cursor.y = (int8_t)fuzz_take(in, 1);
         memset(cursor.pixels, (int)cursor.hot_x, sizeof cursor.pixels);
         vd_scanout_set_cursor(scanout, &cursor);
+        break;
+    case OP_MOVE:
+        cursor.x = (int8_t)fuzz_take(in, 1);
+        cursor.y = (int8_t)fuzz_take(in, 1);
+        vd_scanout_move_cursor(scanout, cursor.x, cursor.y);
         break;
     case OP_LEDS:
         rfb_set_leds(run.server, (uint32_t)fuzz_take(in, 1));

@@ -65,7 +65,8 @@ def rfb() -> dict[str, bytes]:
     """A session in each encoding; its options come first."""
     hello = b"RFB 003.008\n\1\1"
     first, everything, *rest = rfb_words()
-    meanwhile = bytes([1, 0, 2, 2, 9, 0, 0, 0, 9, 2, 0, 60, 50, 3, 4, 0, 1, 5, 5, 0, 7, 6, 0])
+    screen = [1, 0, 2, 2, 9, 0, 0, 0, 9, 2, 0, 60, 50, 3, 4, 0, 1, 5, 3, 1, 4, 8, 0, 9, 9]
+    meanwhile = bytes([*screen, 5, 0, 7, 6, 0])
     seeds = {}
     for name, code in (("raw", 0), ("tight", 7), ("zrle", 16)):
         encoding = struct.pack(">BxHi", 2, 1, code)

@@ -91,11 +91,22 @@ class Canvas:
     def damage(self, x: int, y: int, width: int, height: int) -> None:
         lib.vd_scanout_damage(self._scanout, ffi.new("struct vd_rect *", [x, y, width, height]))
 
-    def cursor(self, pixels: list[int], hot: tuple[int, int] = (0, 0), *, visible: bool = True) -> None:
-        """A cursor of 64 x 64 pixels, ARGB premultiplied."""
-        raw = ffi.new("struct vd_cursor *", {"visible": visible, "hot_x": hot[0], "hot_y": hot[1]})
+    def cursor(
+        self,
+        pixels: list[int],
+        hot: tuple[int, int] = (0, 0),
+        at: tuple[int, int] = (0, 0),
+        *,
+        visible: bool = True,
+    ) -> None:
+        """A cursor of 64 x 64 pixels, ARGB premultiplied, whose upper left corner is somewhere."""
+        about = {"visible": visible, "hot_x": hot[0], "hot_y": hot[1], "x": at[0], "y": at[1]}
+        raw = ffi.new("struct vd_cursor *", about)
         raw.pixels = pixels
         lib.vd_scanout_set_cursor(self._scanout, raw)
+
+    def move_cursor(self, x: int, y: int) -> None:
+        lib.vd_scanout_move_cursor(self._scanout, x, y)
 
     def close(self) -> None:
         for viewing in [*self._viewings]:

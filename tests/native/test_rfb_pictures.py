@@ -11,8 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rfb_client import (
-    CURSOR,
-    CURSOR_ALPHA,
     DESKTOP_SIZE,
     EFFORT_0,
     EXTENDED_SIZE,
@@ -312,25 +310,3 @@ def test_screens_stand_side_by_side() -> None:
     assert rows == [[(1,) * 3] * 10 + [(2,) * 3] * 7] * 6 + [[(0,) * 3] * 10 + [(2,) * 3] * 7] * 2
     client.sock.close()
     rig.close()
-
-
-def test_cursor_arrives_with_its_alpha_or_as_a_mask(rig: Rig, client: RfbClient) -> None:
-    rig.canvas.show(8, 8)
-    pixels = [0x80402010] * 64 + [0xFF112233] * 64 + [0] * (64 * 62)
-    rig.canvas.cursor(pixels, (3, 4))
-    client.login()
-    client.set_encodings(RAW, CURSOR)
-    client.request()
-    cursor = client.update()[0]
-    assert cursor[:5] == (3, 4, 64, 64, CURSOR)
-    assert cursor.payload[:4] == bytes([0x1F, 0x3F, 0x7F, 0])  # no longer premultiplied
-    mask = cursor.payload[64 * 64 * 4 :]
-    assert mask == b"\xff" * 16 + b"\0" * (62 * 8)
-    client.set_encodings(RAW, CURSOR, CURSOR_ALPHA)
-    client.request()
-    cursor = client.update()[0]
-    assert cursor.encoding == CURSOR_ALPHA
-    assert cursor.payload[:8] == bytes([0, 0, 0, 0, 0x40, 0x20, 0x10, 0x80])
-    client.request(1)
-    rig.canvas.cursor([0] * 4096, visible=False)
-    assert client.update()[0][:4] == (0, 0, 0, 0)

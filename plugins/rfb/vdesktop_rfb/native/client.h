@@ -137,6 +137,8 @@ struct rfb_client {
     uint32_t width, height; /* of the framebuffer, as the client knows it */
     struct rfb_damage damage;
     struct vd_cursor cursor;
+    struct vd_rect drawn;              /* where the cursor is part of the picture; empty: nowhere */
+    uint32_t drawn_from;               /* the cursor's pixel that is its upper left corner */
     bool wants, wants_all, continuous; /* a picture was asked for; even if nothing changed */
     bool tell_size, tell_cursor, tell_leds, tell_extensions, end_continuous;
     uint32_t size_reason, size_status;
@@ -250,6 +252,14 @@ void rfb_screens_drop(struct rfb_client *c);
 /* Where a point of the framebuffer is: 0..32767 from left and top. */
 void rfb_screens_locate(const struct rfb_client *c, uint32_t x, uint32_t y, uint32_t at[2]);
 void rfb_damage_add(struct rfb_client *c, struct vd_rect rect); /* cut to the framebuffer */
+
+/* cursor.c */
+bool rfb_cursor_is_told(const struct rfb_client *c); /* the client draws it */
+/* The cursor, its place, the screens or the client's abilities have changed. */
+void rfb_cursor_refresh(struct rfb_client *c);
+void rfb_cursor_send(struct rfb_client *c); /* to a client that draws it */
+/* Over the pixels of a rectangle, as rfb_screens_fetch has them. */
+void rfb_cursor_draw(const struct rfb_client *c, const struct vd_rect *rect, uint8_t *pixels);
 
 /* pixel.c */
 bool rfb_format_read(struct rfb_format *format, const uint8_t *wire);

@@ -78,19 +78,9 @@ static void lay_out(struct rfb_client *c) {
     rfb_damage_add(c, (struct vd_rect){0, 0, c->width, c->height});
 }
 
-static void take_cursor(struct rfb_client *c, const struct rfb_view *view) {
-    static const struct vd_cursor NONE;
-    view->viewing->cursor(view->viewing->viewer, &c->cursor);
-    if (!c->cursor.visible) /* it may be on another screen now */
-        for (uint32_t i = 0; i < c->n_views && !c->cursor.visible; i++)
-            c->view[i].viewing->cursor(c->view[i].viewing->viewer, &c->cursor);
-    if (!c->cursor.visible)
-        c->cursor = NONE;
-    c->tell_cursor = true;
-}
-
 void rfb_screens_take(struct rfb_client *c) {
     bool new_layout = false;
+    uint32_t news = 0;
     struct vd_update update;
     for (uint32_t i = 0; i < c->n_views; i++) {
         struct rfb_view *view = &c->view[i];
@@ -106,8 +96,7 @@ void rfb_screens_take(struct rfb_client *c) {
             view->base =
                 (const uint8_t *)viewing->base(update.surface.pixels) + update.surface.offset;
         new_layout |= update.news & VD_NEWS_SURFACE;
-        if (update.news & VD_NEWS_CURSOR)
-            take_cursor(c, view);
+        news |= update.news;
         for (uint32_t k = 0; k < update.n_damage && !new_layout; k++) {
             struct vd_rect rect = update.damage[k];
             rect.x += view->x;
@@ -116,6 +105,10 @@ void rfb_screens_take(struct rfb_client *c) {
     }
     if (new_layout)
         lay_out(c);
+    c->tell_cursor |= news & VD_NEWS_CURSOR;
+    if (news & VD_NEWS_CURSOR ||
+        (!rfb_cursor_is_told(c) && (new_layout || news & VD_NEWS_CURSOR_MOVED)))
+        rfb_cursor_refresh(c);
 }
 
 void rfb_screens_drop(struct rfb_client *c) {
@@ -181,6 +174,7 @@ void rfb_screens_fetch(const struct rfb_client *c, const struct vd_rect *rect, v
                       view->base + (size_t)(rect->y + y) * surface->stride + 4 * (size_t)left, n,
                       to + 4 * ((size_t)y * rect->width + skip));
     }
+    rfb_cursor_draw(c, rect, to);
 }
 
 static uint32_t absolute(uint32_t at, uint32_t size) {

@@ -11,11 +11,13 @@ enum { ZLIB_WIDTH = 512, ZLIB_PIXELS = 1 << 16, RECTANGLES_MAX = 60000 };
 static void settle(struct rfb_client *c) {
     if (c->format_changes)
         c->format = c->next_format;
-    if (c->can_changes)
+    if (c->can_changes) {
         c->can = c->next_can;
+        rfb_cursor_refresh(c);
+    }
     c->format_changes = c->can_changes = false;
     c->tell_size &= c->can.desktop_size || c->can.extended_desktop_size;
-    c->tell_cursor &= c->can.cursor || c->can.cursor_alpha;
+    c->tell_cursor &= rfb_cursor_is_told(c);
     c->tell_leds &= c->can.qemu_led;
 }
 
@@ -98,38 +100,6 @@ static void send_size(struct rfb_client *c) {
         c->damage.n = 0;
         rfb_damage_add(c, (struct vd_rect){0, 0, width, height});
     }
-}
-
-static uint32_t straight(uint32_t colour, uint32_t alpha) {
-    uint32_t value = alpha ? (colour & 0xFF) * 255 / alpha : 0;
-    return value < 255 ? value : 255;
-}
-
-static void send_cursor(struct rfb_client *c) {
-    const struct vd_cursor *cursor = &c->cursor;
-    uint32_t size = cursor->visible ? VD_CURSOR_SIZE : 0, n = size * size;
-    struct vd_rect rect = {cursor->visible ? cursor->hot_x : 0, cursor->visible ? cursor->hot_y : 0,
-                           size, size};
-    rfb_rectangle(c, &rect, c->can.cursor_alpha ? ENCODING_CURSOR_ALPHA : ENCODING_CURSOR);
-    uint8_t *to = rfb_room(c, 4 + 4 * VD_CURSOR_SIZE * VD_CURSOR_SIZE + VD_CURSOR_SIZE * 8);
-    if (!to)
-        return;
-    if (c->can.cursor_alpha) {
-        to = put32(to, ENCODING_RAW);
-        for (uint32_t i = 0; i < n; i++) /* red, green, blue, alpha; premultiplied as ours */
-            to = put32(to, cursor->pixels[i] << 8 | cursor->pixels[i] >> 24);
-        return rfb_wrote(c, to);
-    }
-    uint8_t mask[VD_CURSOR_SIZE * VD_CURSOR_SIZE / 8] = {0};
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t value = cursor->pixels[i], alpha = value >> 24;
-        c->tile[i] = straight(value >> 16, alpha) << 16 | straight(value >> 8, alpha) << 8 |
-                     straight(value, alpha);
-        mask[i / 8] |= (uint8_t)((alpha >= 128) << (7 - i % 8));
-    }
-    to = rfb_pack(&c->format, c->tile, n, to);
-    memcpy(to, mask, n / 8);
-    rfb_wrote(c, to + n / 8);
 }
 
 static void send_leds(struct rfb_client *c) {
@@ -215,7 +185,7 @@ static void send_picture(struct rfb_client *c) {
     for (uint32_t i = 0; i < n_codes; i++)
         rfb_rectangle(c, &(struct vd_rect){0, 0, 0, 0}, codes[i]);
     if (c->tell_cursor)
-        send_cursor(c);
+        rfb_cursor_send(c);
     if (c->tell_leds)
         send_leds(c);
     c->tell_extensions = c->tell_cursor = c->tell_leds = false;
