@@ -59,10 +59,9 @@ class Person:
     async def type(self, text: str) -> None:
         for letter in text:
             keys = keys_of(letter)
-            for key in keys:
-                self.hands.send(Key(key, down=True))
-            for key in reversed(keys):
-                self.hands.send(Key(key, down=False))
+            # At once: a key that is down while a loaded host does something else is repeated by the guest.
+            down, up = ([Key(key, down=down) for key in keys] for down in (True, False))
+            self.hands.send(*down, *reversed(up))
             await asyncio.sleep(0.01)
 
     async def sees(self, condition: Callable[[str], Any], meanwhile: Callable[[], None] | None = None) -> Any:
