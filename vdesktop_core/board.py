@@ -82,6 +82,7 @@ class Board:
                             config.vcpus,
                             config.name,
                             config.backends.get(hypervisor.name, {}),
+                            share_memory=config.has_screen,  # one that is plugged in later is copied
                         )
                     )
                 )

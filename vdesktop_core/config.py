@@ -161,8 +161,14 @@ class MachineConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
             return None
         if self.framebuffer != "auto":
             return self.framebuffer
-        has_screen = self.display != "none" or any(device_type_name(d) == "gpu" for d in self.devices)
-        return DEFAULT_FRAMEBUFFER if has_screen else None
+        return DEFAULT_FRAMEBUFFER if self.has_screen else None
+
+    @property
+    def has_screen(self) -> bool:
+        """Whether the machine has a screen, of whatever kind, or somebody who looks at one."""
+        if self.framebuffer not in ("none", "auto") or self.display != "none":
+            return True
+        return any(device_type_name(device) == "gpu" for device in self.devices)
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

@@ -72,6 +72,9 @@ class VmSpec(msgspec.Struct, frozen=True):
     name: str = "vdesktop"
     #: Backend-specific options from ``[backend.NAME]`` of the machine file.
     options: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    #: Let guest memory be mapped once more, here or by others: a picture is shown where it lies (decision
+    #: 0022). Without, a backend may take memory that the host can do better with, such as huge pages.
+    share_memory: bool = True
 
 
 class IrqTrigger(enum.StrEnum):

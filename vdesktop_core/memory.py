@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PAGE_SIZE = 4096
 _CHUNK = 1 << 20
 _HUGE_PAGE = 2 << 20
+#: Of <asm-generic/mman-common.h>: a guest may be told of more memory than it will touch.
+_MAP_NORESERVE = 0x4000
 
 
 class MemoryRegion:
@@ -92,6 +94,61 @@ class MemoryRegion:
         self.fd = -1
 
 
+class PrivateRegion(MemoryRegion):
+    """A piece of this process's own memory: no other can map it; in huge pages wherever the host has some.
+
+    Args:
+        name: for messages.
+        size: in bytes, a multiple of 4096.
+
+    Raises:
+        GuestMemoryError: the host cannot give that much.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        if size <= 0 or size % PAGE_SIZE:
+            raise GuestMemoryError(f"memory region {name!r}: size {size} is not a positive multiple of 4096")
+        self.name = name
+        self.size = size
+        self.fd = -1
+        try:
+            self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+        except (OSError, ValueError, OverflowError) as error:
+            raise GuestMemoryError(
+                f"cannot map {size >> 20} MiB for {name}: {error}; give the machine less memory"
+            ) from error
+        # A program that we start must not have us copy the guest's memory page by page.
+        self._map.madvise(mmap.MADV_DONTFORK)
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            self._map.madvise(mmap.MADV_HUGEPAGE)
+        self._buffer = ffi.from_buffer(self._map, require_writable=True)
+        self.address = int(ffi.cast("uintptr_t", self._buffer))
+        self.view = memoryview(self._map)
+
+    def clear(self, offset: int, size: int) -> None:
+        """Fill a range with zeros; whole pages of it go back to the host."""
+        end = min(offset + size, self.size)
+        first, last = -(-offset // PAGE_SIZE) * PAGE_SIZE, end // PAGE_SIZE * PAGE_SIZE
+        if first >= last:
+            self.view[offset:end] = bytes(max(0, end - offset))
+            return
+        self.view[offset:first] = bytes(first - offset)
+        self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+        self.view[last:end] = bytes(end - last)
+
+    def fill(self, place: int, fd: int, offset: int, size: int) -> int:
+        """Read from a file; return how many bytes there were."""
+        return _read_into(self.view, place, fd, offset, size)
+
+    def close(self) -> None:
+        """Unmap. Idempotent. No C structure may point here any more."""
+        if self._map.closed:
+            return
+        self.view.release()
+        ffi.release(self._buffer)
+        self._map.close()
+
+
 class HypervisorRegion(MemoryRegion):
     """A piece of a hypervisor's memory that a backend mapped into this process.
 
@@ -116,11 +173,7 @@ class HypervisorRegion(MemoryRegion):
 
     def fill(self, place: int, fd: int, offset: int, size: int) -> int:
         """Read from a file; return how many bytes there were."""
-        done = 0
-        with self.view[place : place + size] as target:
-            while done < size and (count := os.preadv(fd, [target[done:]], offset + done)):
-                done += count
-        return done
+        return _read_into(self.view, place, fd, offset, size)
 
     def close(self) -> None:
         """Unmap. Idempotent. No C structure may point here any more."""
@@ -130,11 +183,32 @@ class HypervisorRegion(MemoryRegion):
             release()
 
 
-def allocate_shared(
-    vm: VirtualMachine, gpa: int, name: str, size: int, *, readonly: bool = False
+def _read_into(view: memoryview, place: int, fd: int, offset: int, size: int) -> int:
+    done = 0
+    with view[place : place + size] as target:
+        while done < size and (count := os.preadv(fd, [target[done:]], offset + done)):
+            done += count
+    return done
+
+
+def allocate_host_memory(
+    vm: VirtualMachine, gpa: int, name: str, size: int, *, readonly: bool = False, shared: bool = True
 ) -> MemoryRegion:
-    """Implement ``allocate_memory`` for backends that map the host's memory into a guest."""
-    region = MemoryRegion(name, size)
+    """Implement ``allocate_memory`` for backends that map the host's memory into a guest.
+
+    Args:
+        vm: the machine.
+        gpa: where, page-aligned.
+        name: for messages.
+        size: in bytes, a multiple of 4096.
+        readonly: to the guest.
+        shared: let other processes and further mappings have it (a memfd).
+
+    Raises:
+        GuestMemoryError: the host cannot give that much.
+        BackendError: the backend cannot map it there.
+    """
+    region = MemoryRegion(name, size) if shared else PrivateRegion(name, size)
     try:
         vm.map_memory(gpa, region, readonly=readonly)
     except BaseException:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from places import RAM, RAM_SIZE, ROM
@@ -12,10 +12,7 @@ from places import RAM, RAM_SIZE, ROM
 from vdesktop_core._native import ffi, lib
 from vdesktop_core.errors import GuestMemoryError
 from vdesktop_core.host import Host
-from vdesktop_core.memory import GuestMemory, HypervisorRegion, MemoryRegion
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from vdesktop_core.memory import GuestMemory, HypervisorRegion, MemoryRegion, PrivateRegion
 
 BORDER = RAM + RAM_SIZE // 2 + 0x1000
 
@@ -172,3 +169,53 @@ def test_region_of_a_hypervisor_is_released_once_and_takes_files(tmp_path: Path,
     region.close()
     assert released == [1]
     backing.close()
+
+
+def smaps(address: int) -> dict[str, str]:
+    """What the kernel says of the mapping that begins there."""
+    text = Path("/proc/self/smaps").read_text()
+    lines = text[text.index(f"\n{address:x}-") :].splitlines()[2:]
+    return dict(line.split(":", 1) for line in lines[:30] if ":" in line)
+
+
+def test_private_region_is_nobody_elses_and_stays_out_of_programs_that_are_started() -> None:
+    region = PrivateRegion("ram", 4 << 20)
+    region.view[: 1 << 20] = b"x" * (1 << 20)
+    assert region.fd == -1
+    flags = smaps(region.address)["VmFlags"].split()
+    assert "dc" in flags  # MADV_DONTFORK
+    assert "sh" not in flags
+    region.close()
+    region.close()
+
+
+@pytest.mark.parametrize(
+    ("offset", "size"), [(0, 16384), (5, 4000), (4090, 10), (100, 12288), (4096, 8192), (9, 1 << 30)]
+)
+def test_private_region_clear_makes_zeros_of_the_range_alone(offset: int, size: int) -> None:
+    region = PrivateRegion("ram", 16384)
+    region.view[:] = b"x" * 16384
+    region.clear(offset, size)
+    end = min(offset + size, 16384)
+    assert bytes(region.view) == b"x" * offset + bytes(end - offset) + b"x" * (16384 - end)
+    region.close()
+
+
+def test_private_region_takes_a_file_as_the_shared_does(host: Host, tmp_path: Path) -> None:
+    path = tmp_path / "kernel"
+    path.write_bytes(b"a" * 5000 + bytes(9000) + b"b" * 300)
+    found = []
+    for kind in (MemoryRegion, PrivateRegion):
+        region = kind("ram", 64 << 10)
+        region.view[:] = b"x" * region.size
+        with GuestMemory(host.native) as memory, path.open("rb") as file:
+            memory.add(RAM, region)
+            assert memory.write_from(RAM + 100, file.fileno(), 0, 20000) == 14300
+            found.append(memory.read(RAM, 64 << 10))
+    assert found[0] == found[1] == b"x" * 100 + path.read_bytes() + b"x" * ((64 << 10) - 14400)
+
+
+@pytest.mark.parametrize("size", [0, -4096, 100, 1 << 62])
+def test_private_region_that_cannot_be_is_refused_in_a_line(size: int) -> None:
+    with pytest.raises(GuestMemoryError, match="ram"):
+        PrivateRegion("ram", size)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vdesktop_core.bindings import read_counters, set_bits
 from vdesktop_core.errors import BackendError
 from vdesktop_core.hypervisor import EntryState, ExitReason, VmEvent, VmSpec
-from vdesktop_core.memory import PAGE_SIZE, allocate_shared
+from vdesktop_core.memory import PAGE_SIZE, allocate_host_memory
 from vdesktop_kvm._kvm import ffi, lib
 from vdesktop_kvm.platforms import platform
 
@@ -52,8 +52,9 @@ class KvmMachine:
         return self._platform
 
     def allocate_memory(self, gpa: int, name: str, size: int, *, readonly: bool = False) -> MemoryRegion:
-        """Implement the contract by memory that is shared with the host."""
-        return allocate_shared(self, gpa, name, size, readonly=readonly)
+        """Implement the contract by the host's memory, in huge pages where nobody has to share it."""
+        shared = self._spec.share_memory
+        return allocate_host_memory(self, gpa, name, size, readonly=readonly, shared=shared)
 
     def _cpu_model(self) -> Mapping[str, str]:
         text = ffi.new("char[]", _ERROR_SIZE)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vdesktop_core.bindings import read_counters
 from vdesktop_core.errors import BackendError
 from vdesktop_core.hypervisor import EntryState, ExitReason, Platform, VmEvent, VmSpec
-from vdesktop_core.memory import allocate_shared
+from vdesktop_core.memory import allocate_host_memory
 from vdesktop_tcg import library
 from vdesktop_tcg.platforms import platform
 
@@ -50,7 +50,7 @@ class TcgMachine:
 
     def allocate_memory(self, gpa: int, name: str, size: int, *, readonly: bool = False) -> MemoryRegion:
         """Implement the contract by memory that is shared with the host."""
-        return allocate_shared(self, gpa, name, size, readonly=readonly)
+        return allocate_host_memory(self, gpa, name, size, readonly=readonly)
 
     def map_memory(self, gpa: int, region: MemoryRegion, *, readonly: bool = False) -> None:
         """Implement the contract. Raises BackendError for an overlap and for ``readonly``."""
