@@ -111,8 +111,10 @@ class PrivateRegion(MemoryRegion):
         self.name = name
         self.size = size
         self.fd = -1
+        # A guest's huge page has to begin where one of ours does. Guests' banks begin at such addresses.
+        spare = _HUGE_PAGE if size >= _HUGE_PAGE else 0
         try:
-            self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+            self._map = mmap.mmap(-1, size + spare, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
         except (OSError, ValueError, OverflowError) as error:
             raise GuestMemoryError(
                 f"cannot map {size >> 20} MiB for {name}: {error}; give the machine less memory"
@@ -122,8 +124,10 @@ class PrivateRegion(MemoryRegion):
         with contextlib.suppress(OSError):  # a kernel without huge pages
             self._map.madvise(mmap.MADV_HUGEPAGE)
         self._buffer = ffi.from_buffer(self._map, require_writable=True)
-        self.address = int(ffi.cast("uintptr_t", self._buffer))
-        self.view = memoryview(self._map)
+        begin = int(ffi.cast("uintptr_t", self._buffer))
+        self._start = -begin % _HUGE_PAGE if spare else 0
+        self.address = begin + self._start
+        self.view = memoryview(self._map)[self._start : self._start + size]
 
     def clear(self, offset: int, size: int) -> None:
         """Fill a range with zeros; whole pages of it go back to the host."""
@@ -133,7 +137,7 @@ class PrivateRegion(MemoryRegion):
             self.view[offset:end] = bytes(max(0, end - offset))
             return
         self.view[offset:first] = bytes(first - offset)
-        self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+        self._map.madvise(mmap.MADV_DONTNEED, self._start + first, last - first)
         self.view[last:end] = bytes(end - last)
 
     def fill(self, place: int, fd: int, offset: int, size: int) -> int:

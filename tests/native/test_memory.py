@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -172,16 +174,20 @@ def test_region_of_a_hypervisor_is_released_once_and_takes_files(tmp_path: Path,
 
 
 def smaps(address: int) -> dict[str, str]:
-    """What the kernel says of the mapping that begins there."""
-    text = Path("/proc/self/smaps").read_text()
-    lines = text[text.index(f"\n{address:x}-") :].splitlines()[2:]
-    return dict(line.split(":", 1) for line in lines[:30] if ":" in line)
+    """What the kernel says of the mapping that an address lies in."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    for line in lines:
+        head = re.match("([0-9a-f]+)-([0-9a-f]+) ", line)
+        if head and int(head[1], 16) <= address < int(head[2], 16):
+            return dict(line.split(":", 1) for line in itertools.islice(lines, 25) if ":" in line)
+    raise AssertionError(f"nothing is mapped at {address:#x}")
 
 
 def test_private_region_is_nobody_elses_and_stays_out_of_programs_that_are_started() -> None:
     region = PrivateRegion("ram", 4 << 20)
     region.view[: 1 << 20] = b"x" * (1 << 20)
     assert region.fd == -1
+    assert region.address % (2 << 20) == 0  # where a huge page may begin
     flags = smaps(region.address)["VmFlags"].split()
     assert "dc" in flags  # MADV_DONTFORK
     assert "sh" not in flags
@@ -198,6 +204,15 @@ def test_private_region_clear_makes_zeros_of_the_range_alone(offset: int, size: 
     region.clear(offset, size)
     end = min(offset + size, 16384)
     assert bytes(region.view) == b"x" * offset + bytes(end - offset) + b"x" * (16384 - end)
+    region.close()
+
+
+def test_private_region_of_huge_pages_clears_what_is_named_wherever_it_begins() -> None:
+    size, first, end = 6 << 20, (2 << 20) - 5000, (4 << 20) + 9000
+    region = PrivateRegion("ram", size)
+    region.view[:] = b"x" * size
+    region.clear(first, end - first)
+    assert bytes(region.view) == b"x" * first + bytes(end - first) + b"x" * (size - end)
     region.close()
 
 
