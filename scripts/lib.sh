@@ -6,6 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 
 # Debian and Ubuntu packages, by what they are for.
+distribution=$(. /etc/os-release 2>/dev/null && echo "${ID:-}" || true)
 build_packages=(gcc libc6-dev python3 python3-dev python3-venv)
 run_packages=(libslirp0 libturbojpeg0 libnbd0 qemu-utils)
 guest_packages=(apt dpkg debian-archive-keyring)
@@ -16,6 +17,12 @@ test_packages=(acpica-tools clang libclang-rt-dev device-tree-compiler git iprou
 for arch in x86-64:amd64 aarch64:arm64 riscv64:riscv64; do
     [ "${arch#*:}" = "$(dpkg --print-architecture 2>/dev/null)" ] || test_packages+=("gcc-${arch%:*}-linux-gnu")
 done
+
+# On Ubuntu one has another name, and debootstrap is what knows a Debian mirror.
+if [ "$distribution" = ubuntu ]; then
+    run_packages=("${run_packages[@]/libturbojpeg0/libturbojpeg}")
+    guest_packages+=(debootstrap)
+fi
 
 # Rigs: QEMU's emulated hardware; an arm64 root, and this project compiled for it.
 rig_packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross mmdebstrap qemu-system-arm qemu-system-x86)
