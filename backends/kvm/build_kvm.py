@@ -38,7 +38,7 @@ ffi.set_source(
     sources=[str(path.relative_to(HERE.parent.parent)) for path in sources(platform.machine())],
     include_dirs=[str(NATIVE), str(CORE_INCLUDE)],
     libraries=["pthread"],
-    extra_compile_args=["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],
+    extra_compile_args=["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-fvisibility=hidden"],
 )
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def declarations(header: Path) -> str:
     return "\n".join(kept)
 
 
-flags = ["-std=gnu11", "-O3", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+flags = ["-std=gnu11", "-O3", "-g", "-Wall", "-Wextra", "-fvisibility=hidden"]
 #: As for the core: VDESKTOP_SANITIZE=address,undefined.
 sanitize = [f"-fsanitize={names}"] if (names := os.environ.get("VDESKTOP_SANITIZE")) else []
 

@@ -56,7 +56,7 @@ def declarations(name: str) -> str:
 
 def compile_flags() -> tuple[list[str], list[str]]:
     """Return compiler and linker flags."""
-    flags = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-pthread"]
+    flags = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"]
     link = ["-O2", "-pthread"]
     if sanitizers := os.environ.get("VDESKTOP_SANITIZE"):
         flags += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]

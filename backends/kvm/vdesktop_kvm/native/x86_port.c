@@ -17,7 +17,7 @@ static bool own_port(struct vk_vcpu *vcpu, bool write, uint16_t port, uint32_t w
         return false;
     }
     if (power != VD_X86_STAY) {
-        vk_end(vm, power == VD_X86_POWER_OFF ? VK_EXIT_SHUTDOWN : VK_EXIT_RESET,
+        vk_end(vm, power == VD_X86_POWER_OFF ? VK_EXIT_SHUTDOWN : VK_EXIT_RESET, "%s",
                vd_x86_power_text(power));
     }
     return true;
