@@ -181,7 +181,8 @@ def _extensions(target: Foreign) -> None:
             link += options.get("extra_link_args", ())
             subprocess.run(
                 [
-                    *(target.compiler, "-shared", "-fPIC", *options["extra_compile_args"], *includes),
+                    *(target.compiler, "-shared", "-fPIC", "-Werror"),
+                    *(*options["extra_compile_args"], *includes),
                     *("-o", str(output), str(generated), *map(str, sources), *link),
                 ],
                 check=True,
