@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * The xen backend on a Xen that denies it things: the library's functions are these, and
- * one domain is all there is. xen_denied: a domain's whole life, again and again, with one
- * more call that goes well each time; whatever is denied is told in a line, and all that
- * was had is given back. */
+ * one domain is all there is. xen_denied life: a domain's whole life, again and again, with
+ * one more call that goes well each time; whatever is denied is told in a line, and all that
+ * was had is given back. xen_denied orphan: likewise, the end of a killed process' server.
+ * xen_denied version NUMBER: the probe of a Xen of that version, 4.17's being 0x40011. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -19,6 +20,8 @@
 #include "vdesktop/abi.h"
 
 #define NUMBER 7u
+#define VCPUS  3u
+#define XEN    (4 << 16 | 17)
 #define RAM    (4ull << 20)
 
 static struct {
@@ -26,6 +29,8 @@ static struct {
     _Atomic(const char *) name;
     _Atomic long opened, domains, servers, resources, channels, pages;
     _Atomic bool shut;
+    _Atomic unsigned notified;
+    int version;
     struct vx_ioreq page[128];
 } world;
 
@@ -75,7 +80,7 @@ static int plain(const char *name) {
 
 static int fake_xc_version(void *ctrl, int command, void *unused) {
     (void)ctrl, (void)command, (void)unused;
-    return 4 << 16 | 17;
+    return world.version;
 }
 
 static int fake_xc_domain_create(void *ctrl, uint32_t *domain, struct vx_createdomain *config) {
@@ -120,6 +125,7 @@ static int fake_xc_domain_getinfolist(void *ctrl, uint32_t first, unsigned most,
     }
     memset(info, 0, sizeof *info);
     info->domain = NUMBER;
+    info->max_vcpu_id = VCPUS - 1;
     info->flags = VX_DOMINF_HVM | (atomic_load(&world.shut) ? VX_DOMINF_SHUTDOWN : 0);
     return 1;
 }
@@ -238,6 +244,12 @@ static int fake_xenevtchn_bind_interdomain(void *evtchn, uint32_t domain, uint32
     return (int)atomic_fetch_add(&world.channels, 1);
 }
 
+static int fake_xenevtchn_notify(void *evtchn, uint32_t port) {
+    (void)evtchn, (void)port;
+    atomic_fetch_add(&world.notified, 1);
+    return plain("xenevtchn_notify");
+}
+
 static int fake_xenevtchn_unbind(void *evtchn, uint32_t port) {
     (void)evtchn, (void)port;
     atomic_fetch_sub(&world.channels, 1);
@@ -257,7 +269,6 @@ PLAIN(xendevicemodel_set_isa_irq_level)
 PLAIN(xendevicemodel_track_dirty_vram)
 PLAIN(xenevtchn_pending)
 PLAIN(xenevtchn_unmask)
-PLAIN(xenevtchn_notify)
 PLAIN(xc_domain_pause)
 PLAIN(xc_domain_unpause)
 PLAIN(xc_domain_max_vcpus)
@@ -378,17 +389,63 @@ static bool balanced(void) {
            world.channels == 0 && world.pages == 0;
 }
 
-int main(void) {
+static void deny(int last) {
+    atomic_store(&world.calls, 0);
+    atomic_store(&world.name, NULL);
+    atomic_store(&world.shut, false);
+    atomic_store(&world.denied, last);
+}
+
+static unsigned state(unsigned cpu) {
+    return world.page[cpu].flags & VX_IOREQ_STATE;
+}
+
+/* A vCPU has asked, another one's answer was begun, and one asks nothing. */
+static int orphan(void) {
+    for (int last = 1;; last++) {
+        world.page[0] = (struct vx_ioreq){.data = 1, .flags = VX_IOREQ_READ | VX_STATE_READY};
+        world.page[1] =
+            (struct vx_ioreq){.data = 2, .flags = VX_IOREQ_DATA_IS_PTR | VX_STATE_INPROCESS};
+        world.page[2] = (struct vx_ioreq){.data = 3};
+        world.servers = 1;
+        world.notified = 0;
+        deny(last);
+        int result = vx_server_end(NUMBER, 1);
+        const char *name = atomic_load(&world.name);
+        world.servers -= result != 0; /* it is there yet: the next run finds it */
+        if (!balanced() || (!name && result)) {
+            printf("%s denied: %d, and something is left\n", name ? name : "nothing", result);
+            return 1;
+        }
+        if (!name) {
+            bool well = state(0) == VX_STATE_RESPONSE && state(1) == VX_STATE_RESPONSE &&
+                        state(2) == VX_STATE_NONE && world.page[0].data == UINT64_MAX &&
+                        world.page[1].data == 2 && world.page[2].data == 3 && world.notified == 2;
+            printf("%s\n",
+                   well ? "all went well" : "a vCPU waits on, or has what it did not ask for");
+            return !well;
+        }
+        printf("%s: %s\n", name, result ? strerror(-result) : "goes on");
+    }
+}
+
+static int probe(const char *version) {
+    char line[512];
+
+    world.version = (int)strtol(version, NULL, 0);
+    bool able = vx_probe(line, sizeof line);
+    printf("%s\n", line);
+    return !able || !balanced();
+}
+
+static int life(void) {
     const uint8_t mark[16] = {0};
 
     for (int last = 1;; last++) {
         char line[512] = "";
         void *host[2] = {NULL, NULL};
 
-        atomic_store(&world.calls, 0);
-        atomic_store(&world.name, NULL);
-        atomic_store(&world.shut, false);
-        atomic_store(&world.denied, last);
+        deny(last);
         struct vx_vm *vm = vx_vm_new(2, mark, line, sizeof line);
         bool well = vm && live(vm, host, line, sizeof line);
         vx_vm_free(vm);
@@ -412,4 +469,12 @@ int main(void) {
         }
         printf("%s: %s\n", name, well ? "goes on" : line[0] ? line : "an error code");
     }
+}
+
+int main(int argc, char **argv) {
+    world.version = XEN;
+    if (argc == 3) {
+        return probe(argv[2]);
+    }
+    return argc == 2 && !strcmp(argv[1], "orphan") ? orphan() : life();
 }

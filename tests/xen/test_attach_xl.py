@@ -7,6 +7,7 @@ kernel byte by byte, which takes an emulated processor more than five minutes.
 
 from __future__ import annotations
 
+import signal
 import struct
 import subprocess
 from typing import TYPE_CHECKING
@@ -101,9 +102,15 @@ def results() -> tuple[int, ...]:
 def test_devices_answer_beside_qemus_and_their_end_is_told(domain: str) -> None:
     channels = event_channels()
     command = vdesktop("attach", "--domain", domain, "--console", "none", "--stats", "json")
-    served = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert served.stderr is not None
-    assert served.stderr.readline() == f"vdesktop: {domain} has its devices: it may run\n"
+    for killed in (True, False):  # what the first leaves is in nobody's way
+        served = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert served.stderr is not None
+        if not killed:
+            assert "the process that served them was killed" in served.stderr.readline()
+        assert served.stderr.readline() == f"vdesktop: {domain} has its devices: it may run\n"
+        if killed:
+            served.send_signal(signal.SIGKILL)
+            served.communicate()
     subprocess.run(["xl", "unpause", domain], check=True)
     until(lambda: results()[5] == 1, "the program does not end")
     assert results()[:5] == (MAGIC, 2, ENTROPY, 3, HOST_BRIDGE)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from vdesktop_core.errors import BackendError
 from vdesktop_core.hypervisor import Arch
+from vdesktop_xen import marks, servers
 from vdesktop_xen._xen import ffi, lib
 from vdesktop_xen.domain import ERROR_SIZE, Domain, region_at
 from vdesktop_xen.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from vdesktop_core.hypervisor import VmEvent
     from vdesktop_core.memory import MemoryRegion
 
 
@@ -42,6 +44,9 @@ class AttachedDomain(Domain):
 
     def __init__(self, target: str) -> None:
         error = ffi.new("char[]", ERROR_SIZE)
+        marks.sweep()
+        servers.sweep()
+        self._record = ""
         super().__init__(Arch.X86_64, lib.vx_vm_attach(number_of(target), error, ERROR_SIZE), error)
 
     def regions(self) -> Mapping[int, MemoryRegion]:
@@ -55,6 +60,29 @@ class AttachedDomain(Domain):
     def allocate_memory(self, gpa: int, name: str, size: int, *, readonly: bool = False) -> MemoryRegion:
         """Implement the contract: refuse."""
         raise BackendError(f"domain {self.domain} is not ours: {name} cannot be added to its memory")
+
+    def start(self, on_event: Callable[[VmEvent], None]) -> None:
+        """Implement the contract: no request comes before it is written down whom it goes to."""
+        server = ffi.new("uint32_t *")
+        if lib.vx_vm_claim(self._vm, server, self._error, ERROR_SIZE) < 0:
+            raise BackendError(self.said())
+        self._record = servers.record(self.domain, int(server[0]))
+        super().start(on_event)
+
+    def stop(self) -> None:
+        """Implement the contract: the domain goes on without us."""
+        self._forget()
+        super().stop()
+
+    def close(self) -> None:
+        """Implement the contract."""
+        self._forget()
+        super().close()
+
+    def _forget(self) -> None:
+        if self._record:
+            servers.forget(self._record)
+            self._record = ""
 
     def reset(self) -> None:
         """Implement the contract: a domain that restarts is another one."""

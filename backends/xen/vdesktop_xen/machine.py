@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from vdesktop_core.errors import BackendError
-from vdesktop_xen import marks
+from vdesktop_xen import marks, servers
 from vdesktop_xen._xen import ffi, lib
 from vdesktop_xen.domain import ERROR_SIZE, Domain, check, region_at
 from vdesktop_xen.registration import Registration
@@ -29,6 +29,7 @@ class XenMachine(Domain):
     def __init__(self, spec: VmSpec) -> None:
         error, mark = ffi.new("char[]", ERROR_SIZE), marks.mine()
         marks.sweep()
+        servers.sweep()
         super().__init__(spec.arch, lib.vx_vm_new(spec.vcpus, mark, error, ERROR_SIZE), error)
         self._ran = False
         self._take: Callable[[Order, bool], bool] | None = None

@@ -187,8 +187,11 @@ class Guest:
 
     def reached(self, index: int, cpu: int = 0) -> None:
         """Wait until a record has been executed."""
-        done = self.records(cpu) + index * RECORD.size + DONE_OFFSET
-        self.until(lambda: self.peek(done) == 1, f"record {index} of CPU {cpu} was not executed")
+        self.until(lambda: self.executed(index, cpu), f"record {index} of CPU {cpu} was not executed")
+
+    def executed(self, index: int, cpu: int = 0) -> bool:
+        """Tell whether a record has been executed."""
+        return self.peek(self.records(cpu) + index * RECORD.size + DONE_OFFSET) == 1
 
     def until(self, condition: Callable[[], bool], complaint: str) -> None:
         """Wait for something that the guest does."""

@@ -41,9 +41,9 @@ bool vx_lib_open(struct vx_lib *lib, char *error, size_t size) {
         void *handle = dlopen(wanted->soname, RTLD_NOW | RTLD_LOCAL);
         if (!handle) {
             snprintf(error, size,
-                     "%s cannot be loaded: this backend needs Xen " VX_XEN_VERSION
+                     "%s: this backend needs Xen " VX_XEN_VERSION
                      ", install its libraries (Debian: %s)",
-                     wanted->soname, wanted->package);
+                     dlerror(), wanted->package); /* it begins with the name */
             vx_lib_close(lib);
             return false;
         }

@@ -10,7 +10,7 @@ static void line_set(void *opaque, bool level) {
     if (line->level != level) {
         line->level = level;
         /* A domain that is gone needs no interrupts: the serving thread tells. */
-        vx_arch_set_line(line->vm, line->number, level);
+        vx_arch_set_line(&line->vm->xen, line->vm->domain, line->number, level);
         if (level) {
             atomic_fetch_add_explicit(&line->vm->interrupts, 1, memory_order_relaxed);
         }

@@ -74,6 +74,7 @@ struct vx_vm {
 
     /* The server, while the domain runs. */
     pthread_mutex_t server_lock; /* ranges may come while it is made */
+    bool claimed;                /* there is a server, which is asked for nothing yet */
     bool serving;
     uint16_t server;
     void *resource;
@@ -128,7 +129,7 @@ int vx_arch_configure(struct vx_vm *vm, char *error, size_t size); /* a new doma
 int vx_arch_renew(struct vx_vm *vm);                               /* after a soft reset */
 int vx_arch_start(struct vx_vm *vm, char *error, size_t size);     /* the boot vCPU */
 int vx_arch_ports(struct vx_vm *vm);
-int vx_arch_set_line(struct vx_vm *vm, uint32_t line, bool level);
+int vx_arch_set_line(struct vx_handles *xen, uint32_t domain, uint32_t line, bool level);
 void vx_arch_describe(struct vx_vm *vm, char *text, size_t size);
 
 #endif

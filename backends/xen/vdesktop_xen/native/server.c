@@ -35,17 +35,35 @@ static int open_ranges(struct vx_vm *vm) {
     return result;
 }
 
+static int claim(struct vx_vm *vm, char *error, size_t size) {
+    if (!vm->claimed &&
+        vm->xen.lib.xendevicemodel_create_ioreq_server(vm->xen.devicemodel, (uint16_t)vm->domain,
+                                                       VX_BUFIOREQ_OFF, &vm->server)) {
+        return vx_complain(error, size, "become the domain's device model", errno);
+    }
+    vm->claimed = true;
+    return 0;
+}
+
+int vx_vm_claim(struct vx_vm *vm, uint32_t *server, char *error, size_t size) {
+    pthread_mutex_lock(&vm->server_lock);
+    int result = claim(vm, error, size);
+    *server = vm->server;
+    pthread_mutex_unlock(&vm->server_lock);
+    return result;
+}
+
 static int open_server(struct vx_vm *vm, char *error, size_t size) {
     struct vx_lib *lib = &vm->xen.lib;
     uint16_t domain = (uint16_t)vm->domain;
     void *page = NULL;
+    int result = claim(vm, error, size);
 
-    if (lib->xendevicemodel_create_ioreq_server(vm->xen.devicemodel, domain, VX_BUFIOREQ_OFF,
-                                                &vm->server)) {
-        return vx_complain(error, size, "become the domain's device model", errno);
+    if (result) {
+        return result;
     }
     vm->serving = true;
-    int result = open_ranges(vm);
+    result = open_ranges(vm);
     if (result) {
         return vx_complain(error, size, "take the devices' addresses", -result);
     }
@@ -96,11 +114,11 @@ void vx_server_close(struct vx_vm *vm) {
         vm->resource = NULL;
         vm->request = NULL;
     }
-    if (vm->serving) {
+    if (vm->claimed) {
         lib->xendevicemodel_destroy_ioreq_server(vm->xen.devicemodel, (uint16_t)vm->domain,
                                                  vm->server);
-        vm->serving = false;
     }
+    vm->claimed = vm->serving = false;
     pthread_mutex_unlock(&vm->server_lock);
 }
 

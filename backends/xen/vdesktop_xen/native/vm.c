@@ -231,6 +231,7 @@ void vx_vm_free(struct vx_vm *vm) {
         return;
     }
     vx_vm_stop(vm);
+    vx_server_close(vm);
     if (vm->created && !vm->attached) {
         vm->xen.lib.xc_domain_destroy(vm->xen.ctrl, vm->domain);
     }

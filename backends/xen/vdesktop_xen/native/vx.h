@@ -26,6 +26,13 @@ struct vx_vm *vx_vm_new(uint32_t vcpus, const uint8_t *mark, char *error, size_t
 /* A domain that somebody else made: its memory is mapped, it is served, and left
  * where it is at the end. */
 struct vx_vm *vx_vm_attach(uint32_t domain, char *error, size_t size);
+/* Becomes a device model of it before vx_vm_start would: nothing is asked of that yet.
+ * `server`: its number. */
+int vx_vm_claim(struct vx_vm *vm, uint32_t *server, char *error, size_t size);
+/* Ends the server of a process that was killed: Xen keeps it as long as the domain, and
+ * vCPUs that wait for its answer wait on. They go on; the slots' lines are low. On
+ * an error it is there yet, and asked no more. -ENOENT, -ESRCH: it is gone. */
+int vx_server_end(uint32_t domain, uint32_t server);
 /* Stops it, and destroys the domain if it is ours. Regions stay mapped. */
 void vx_vm_free(struct vx_vm *vm);
 uint32_t vx_vm_domain(struct vx_vm *vm);

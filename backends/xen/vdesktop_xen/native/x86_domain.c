@@ -196,18 +196,15 @@ int vx_arch_start(struct vx_vm *vm, char *error, size_t size) {
  * their lines. There need not be a device. Only HVM domains have these pins: for a PVH one,
  * the calls would crash Xen, and we make and take none. */
 #define LAST_DEVICES 24u
-int vx_arch_set_line(struct vx_vm *vm, uint32_t line, bool level) {
-    struct vx_lib *lib = &vm->xen.lib;
-    uint16_t domain = (uint16_t)vm->domain;
-
+int vx_arch_set_line(struct vx_handles *xen, uint32_t domain, uint32_t line, bool level) {
     if (line < VX_ISA_LINES) {
-        return lib->xendevicemodel_set_isa_irq_level(vm->xen.devicemodel, domain, (uint8_t)line,
-                                                     level);
+        return xen->lib.xendevicemodel_set_isa_irq_level(xen->devicemodel, (uint16_t)domain,
+                                                         (uint8_t)line, level);
     }
     unsigned pin = (line - VX_ISA_LINES - LAST_DEVICES / 8) & 31;
-    return lib->xendevicemodel_set_pci_intx_level(vm->xen.devicemodel, domain, 0, 0,
-                                                  (uint8_t)(LAST_DEVICES + pin / 4),
-                                                  (uint8_t)(pin % 4), level);
+    return xen->lib.xendevicemodel_set_pci_intx_level(xen->devicemodel, (uint16_t)domain, 0, 0,
+                                                      (uint8_t)(LAST_DEVICES + pin / 4),
+                                                      (uint8_t)(pin % 4), level);
 }
 
 void vx_arch_describe(struct vx_vm *vm, char *text, size_t size) {
