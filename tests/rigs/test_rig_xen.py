@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 PARTS = {
     "quick": (
         "tests/xen/test_conformance.py",
-        "tests/xen/test_guest.py::test_guest_with_all_devices_is_seen_by_tools_and_shut_down_by_them",
+        "tests/xen/test_attach.py::test_server_of_a_killed_process_is_ended_by_the_next_and_the_guest_goes_on",
+        *(
+            f"tests/xen/test_life.py::test_{what}"
+            for what in (
+                "domain_has_its_name_while_it_exists_and_leaves_nothing",
+                "domain_destroyed_from_outside_in_the_middle_of_requests_is_an_error",
+                "domain_of_a_killed_process_is_destroyed_by_the_next",
+                "watch_of_xenstore_hears_of_changes_and_of_domains_that_end",
+            )
+        ),
+        "tests/xen/test_guest.py::test_guest_with_all_devices_is_changed_while_it_runs_and_shut_down_by_tools",
     ),
     "whole": (
         "tests/xen",

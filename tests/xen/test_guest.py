@@ -54,7 +54,14 @@ def number() -> int:
     return next(domain for domain, name in domains().items() if name == NAME)
 
 
-def test_guest_with_all_devices_is_seen_by_tools_and_shut_down_by_them(guest: Guest, tmp_path: Path) -> None:
+def test_guest_with_all_devices_is_changed_while_it_runs_and_shut_down_by_tools(
+    guest: Guest, tmp_path: Path
+) -> None:
+    def vdesktop_says(*words: str | Path) -> None:
+        subprocess.run(
+            vdesktop(*words), check=True, stdout=subprocess.DEVNULL, env=os.environ | guest.variables
+        )
+
     domain = number()
     assert guest.run("nproc") == "2"
     assert (
@@ -67,9 +74,19 @@ def test_guest_with_all_devices_is_seen_by_tools_and_shut_down_by_them(guest: Gu
     shots = [tmp_path / "white.png", tmp_path / "black.png"]
     for colour, shot in zip(("\\377", "\\0"), shots, strict=True):
         guest.run(f"tr '\\0' '{colour}' </dev/zero | dd of=/dev/fb0 bs=4096 count=300 2>/dev/null")
-        subprocess.run(vdesktop("screenshot", NAME, "-o", shot), check=True, env=os.environ | guest.variables)
+        vdesktop_says("screenshot", NAME, "-o", shot)
     assert brightness(shots[0]) > 240
     assert brightness(shots[1]) < 15
+    late = tmp_path / "late.img"
+    late.write_bytes(bytes(MEBIBYTE))
+    vdesktop_says("ctl", NAME, "plug", f"disk:{late},name=late")
+    guest.until("[ -b /dev/vdb ]")
+    guest.run("dd if=/dev/urandom of=/dev/vdb bs=64k count=16 2>/dev/null")
+    written = guest.run("sha256sum </dev/vdb").split()[0]
+    vdesktop_says("ctl", NAME, "unplug", "late", "--timeout", str(BOOT_SECONDS))
+    assert hashlib.sha256(late.read_bytes()).hexdigest() == written
+    vdesktop_says("ctl", NAME, "cpus", "1", "--timeout", str(BOOT_SECONDS))
+    assert guest.run("nproc; [ ! -e /dev/vdb ]") == "1"
     guest.terminal.send(b"reboot\n")
     guest.boot()
     assert number() == domain, "a reset keeps the domain"
