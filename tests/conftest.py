@@ -6,7 +6,7 @@ does a layer without a single passed test. Tests that need what not every host c
 are marked ``host``, and only they may be skipped then.
 
 With ``-n`` (pytest-xdist) modules run side by side, and a module's guests too: only tests of the same guest
-share what a fixture booted.
+share what a fixture booted, unless a test names its group.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not hasattr(config, "workerinput"):
         return
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         guest = _GUEST.search(item.name)
         module = item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(f"{module}-{guest[0]}" if guest else module))
