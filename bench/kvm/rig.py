@@ -36,7 +36,7 @@ def main() -> None:
     if arguments.huge:
         prologue += "echo advise >/sys/kernel/mm/transparent_hugepage/shmem_enabled\n"
     one = dataclasses.replace(one, cpus=2, prologue=prologue + one.prologue)
-    command = [one.python, "bench/kvm/run.py", "--guest", str(arguments.guest.resolve())]
+    command = [one.python, "bench/kvm/run.py", "--in-memory", "--guest", str(arguments.guest.resolve())]
     command += ["--no-prices"] if arguments.no_prices else []
     with tempfile.TemporaryDirectory() as scratch:
         image = rig.require(one)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """KVM: prices of exits and interrupts, and a guest's boot and exits beside QEMU's on the same KVM.
 
-    python bench/kvm/run.py --guest DIR [--rounds 3] [--no-prices]
+    python bench/kvm/run.py --guest DIR [--rounds 3] [--no-prices] [--in-memory]
 
 On a host whose KVM runs Linux, or in a rig (``bench/kvm/rig.py``), where only ratios mean anything. DIR is
 what ``vdesktop guest build -o DIR`` made. Subjects take turns. Exits are KVM's own counters (debugfs), which
@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "guest"))
+sys.path[:0] = [str(HERE), str(HERE.parent / "guest")]
 
+import local_files  # noqa: E402
 from subject import running  # noqa: E402
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def requests(subject: Subject) -> dict[str, int]:
     return {name: (many[name] - few[name]) * 1000 // (MANY - FEW) for name in few}
 
 
-def guests(guest: Path, memory: str, rounds: int) -> dict[str, dict[str, list[float]]]:
+def guests(guest: Path, memory: str, rounds: int, *, in_memory: bool) -> dict[str, dict[str, list[float]]]:
     """Return figures by what was measured and by subject, one a round."""
     results: dict[str, dict[str, list[float]]] = {}
 
@@ -109,9 +110,14 @@ def guests(guest: Path, memory: str, rounds: int) -> dict[str, dict[str, list[fl
     with tempfile.NamedTemporaryFile(prefix="bench-", suffix=".img") as disk:
         disk.write(bytes(DISK_MIB << 20))
         disk.flush()
+        opened = {guest / "kernel", guest / "initrd"}
         for command in SUBJECTS.values():  # once unmeasured: files come into the host's cache
             with running(command(guest, memory, Path(disk.name))) as subject:
                 subject.boot()
+                opened |= local_files.mapped(subject.process.pid)
+        if in_memory:
+            short = [*ours(guest, memory, Path(disk.name)), "--console", "none", "--timeout", "1"]
+            local_files.keep({*opened, *local_files.imported(short), *local_files.firmware()})
         for _ in range(rounds):
             for name, command in SUBJECTS.items():
                 with running(command(guest, memory, Path(disk.name))) as subject:
@@ -231,10 +237,12 @@ def main() -> None:
     parser.add_argument("--memory", default="256M")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-prices", action="store_true")
+    parser.add_argument("--in-memory", action="store_true", help="in a rig: files do not come from the host")
     arguments = parser.parse_args()
     if not arguments.no_prices:
         print(prices(), "\n", flush=True)
-    print(table(guests(arguments.guest, arguments.memory, arguments.rounds)))
+    found = guests(arguments.guest, arguments.memory, arguments.rounds, in_memory=arguments.in_memory)
+    print(table(found))
 
 
 if __name__ == "__main__":
