@@ -40,9 +40,11 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vdesktop")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context, /) -> None:
     """A desktop computer of virtio devices, on KVM, Xen or a software CPU."""
-    gc.enable()
+    if ctx.invoked_subcommand != "run":  # which imports on, and does so when its guest runs
+        gc.enable()
 
 
 def main() -> None:

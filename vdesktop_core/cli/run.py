@@ -210,11 +210,10 @@ async def _run(config: MachineConfig, timeout: float | None, stats: str | None) 
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, end, number)
-        gc.disable()  # as in main: start-up time
         try:
             await machine.start()
         finally:
-            gc.enable()
+            gc.enable()  # main has switched it off: start-up time
         result: Result | None = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
