@@ -95,6 +95,7 @@ class InterruptController(msgspec.Struct, frozen=True):
     #: Line numbers ``irq_line`` accepts, as the guest's interrupt controller
     #: numbers them: SPI number (0 = INTID 32), PLIC source, or IOAPIC GSI.
     lines: range
+    #: Of the virtio slots' lines; ``vd_irq`` of ``vdesktop/abi.h`` says what is called when.
     trigger: IrqTrigger = IrqTrigger.LEVEL
 
 

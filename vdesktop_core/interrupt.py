@@ -10,7 +10,7 @@ from vdesktop_core.errors import VdesktopError
 
 
 class IrqLine(msgspec.Struct, frozen=True):
-    """A level-triggered interrupt line of the guest's interrupt controller.
+    """An interrupt line of the guest's interrupt controller.
 
     Attributes:
         line: number as :class:`~vdesktop_core.hypervisor.InterruptController` counts it.

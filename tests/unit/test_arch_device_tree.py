@@ -95,6 +95,20 @@ def test_device_tree_slots_are_those_of_the_memory_map(arch: Arch) -> None:
         assert tree.hasprop(tree.path_offset(path), "dma-coherent")
 
 
+def test_device_tree_of_a_backend_with_edges_has_them_for_slots_alone() -> None:
+    places = memory_map(Arch.AARCH64)
+    assert places.rtc is not None
+    controller = make_platform(Arch.AARCH64).interrupt_controller
+    edges = msgspec.structs.replace(controller, trigger=IrqTrigger.EDGE)
+    tree = _tree(Arch.AARCH64, interrupt_controller=edges)
+    paths = {
+        f"/virtio_mmio@{places.slot(3).base:x}": 1,
+        f"/serial@{places.uart.window.base:x}": 4,
+        f"/rtc@{places.rtc.window.base:x}": 4,
+    }
+    assert {path: _cells(tree, path, "interrupts")[2] for path in paths} == paths
+
+
 @each_arch
 def test_device_tree_clock_is_what_stock_kernels_have_a_driver_for(arch: Arch) -> None:
     tree, rtc = _tree(arch), memory_map(arch).rtc

@@ -64,7 +64,7 @@ def device_tree(
         BootError: the backend's interrupt controller is none a device tree of this machine can name.
     """
     controller = platform.interrupt_controller
-    trigger = _LEVEL_HIGH if controller.trigger is IrqTrigger.LEVEL else _EDGE
+    slot_trigger = _LEVEL_HIGH if controller.trigger is IrqTrigger.LEVEL else _EDGE
     tree = TreeBuilder()
     with tree.node(""):
         tree.cells("#address-cells", 2)
@@ -85,7 +85,13 @@ def device_tree(
             tree.flag("always-on")
             flags = _timer_flags(controller, layout.vcpus)
             tree.cells("interrupts", *(cell for ppi in TIMER_PPIS for cell in (_PPI, ppi, flags)))
-        add_devices(tree, layout, _GIC_PHANDLE, lambda line: (_SPI, line, trigger))
+        add_devices(
+            tree,
+            layout,
+            _GIC_PHANDLE,
+            lambda line: (_SPI, line, _LEVEL_HIGH),
+            lambda line: (_SPI, line, slot_trigger),
+        )
     return tree.finish()
 
 

@@ -135,8 +135,13 @@ def add_memory(tree: TreeBuilder, banks: Sequence[Window]) -> None:
             tree.reg(bank)
 
 
-def add_devices(tree: TreeBuilder, layout: MachineLayout, parent: int, interrupt: IrqCells) -> None:
-    """Add the UART, the clock and the virtio-mmio slots; ``parent`` is the interrupt controller's phandle."""
+def add_devices(
+    tree: TreeBuilder, layout: MachineLayout, parent: int, interrupt: IrqCells, slot_interrupt: IrqCells
+) -> None:
+    """Add the UART, the clock and the virtio-mmio slots; ``parent`` is the interrupt controller's phandle.
+
+    Slots may have another trigger than the other two, whose registers were made for levels.
+    """
     if (uart := layout.uart) is not None:
         with tree.node(f"serial@{uart.base:x}"):
             tree.strings("compatible", "ns16550a")
@@ -165,5 +170,5 @@ def add_devices(tree: TreeBuilder, layout: MachineLayout, parent: int, interrupt
             tree.strings("compatible", "virtio,mmio")
             tree.quads("reg", slot.base, SLOT_SIZE)
             tree.cells("interrupt-parent", parent)
-            tree.cells("interrupts", *interrupt(slot.line))
+            tree.cells("interrupts", *slot_interrupt(slot.line))
             tree.flag("dma-coherent")

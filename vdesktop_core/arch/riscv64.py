@@ -74,7 +74,7 @@ def device_tree(
         _add_cpus(tree, layout, platform)
         _add_plic(tree, layout, platform)
         # Not at the root node: the harts' interrupt controllers are no children of the PLIC.
-        add_devices(tree, layout, _PLIC_PHANDLE, lambda line: (line,))
+        add_devices(tree, layout, _PLIC_PHANDLE, lambda line: (line,), lambda line: (line,))
     return tree.finish()
 
 

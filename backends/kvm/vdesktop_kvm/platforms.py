@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vdesktop_core.arch.memory_map import memory_map
-from vdesktop_core.hypervisor import Arch, InterruptController, Platform
+from vdesktop_core.hypervisor import Arch, InterruptController, IrqTrigger, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ class Supply(msgspec.Struct, frozen=True):
     #: The first interrupt line; PLIC source 0 does not exist.
     first_line: int = 0
     append: tuple[str, ...] = ()
+    trigger: IrqTrigger = IrqTrigger.LEVEL
 
 
 _SUPPLIES: Mapping[Arch, Supply] = MappingProxyType(
@@ -29,7 +30,8 @@ _SUPPLIES: Mapping[Arch, Supply] = MappingProxyType(
         # On AMD processors Linux looks for an AGP bridge on 256 PCI buses, twice, before it knows that there
         # is no PCI: 33 000 exits (``early_gart_iommu_check``).
         Arch.X86_64: Supply("apic", append=("pci=noearly",)),
-        Arch.AARCH64: Supply("psci-hvc"),
+        # At the end of each level-triggered interrupt, KVM has the GIC bring the guest to it (ICH_LR_EOI).
+        Arch.AARCH64: Supply("psci-hvc", trigger=IrqTrigger.EDGE),
         Arch.RISCV64: Supply("sbi", first_line=1),
     }
 )
@@ -70,6 +72,7 @@ def platform(
             kind=controller,
             regions={name: (window.base, window.size) for name, window in windows.items()},
             lines=range(supply.first_line, lines),
+            trigger=supply.trigger,
         ),
         timer_hz=timer_hz,
         cpu_ids=cpu_ids,

@@ -28,7 +28,7 @@ static void input_set(void *opaque, bool level) {
     bool was = s->high;
     s->high = level ? s->high | bit : s->high & ~bit;
     bool is = s->high;
-    if (was != is)
+    if (was != is || level) /* an edge-triggered controller hears of each rise */
         s->line.set(s->line.opaque, is);
     vd_unlock(&s->lock);
 }

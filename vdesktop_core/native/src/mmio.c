@@ -36,7 +36,11 @@ void vd_mmio_raise(struct vd_mmio *m, uint32_t bits) {
 
 void vd_mmio_acknowledge(struct vd_mmio *m, uint32_t bits) {
     vd_lock(&m->irq_lock, m->host);
-    set_isr_locked(m, m->isr & ~bits);
+    uint32_t left = m->isr & ~bits;
+    set_isr_locked(m, left);
+    /* What came after the driver looked: an edge-triggered controller forgot the line's rise. */
+    if (left && m->irq.set)
+        m->irq.set(m->irq.opaque, true);
     vd_unlock(&m->irq_lock);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }

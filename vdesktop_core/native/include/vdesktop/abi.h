@@ -15,9 +15,10 @@
 
 #define VD_ABI_VERSION 1u
 
-/* An interrupt line, host to guest, level-triggered: supplied by the backend.
- * `set` may be called from any native thread, never blocks for long, and is
- * idempotent. It must not call back into the caller. */
+/* An interrupt line, host to guest: supplied by the backend. `set` may be called
+ * from any native thread, never blocks for long, and must not call back into the
+ * caller. Where the guest's controller takes the line's level, a call that does not
+ * change it does nothing. Where it takes edges, each call with `true` is one. */
 struct vd_irq {
     void (*set)(void *opaque, bool level);
     void *opaque;
