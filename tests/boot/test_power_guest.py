@@ -183,7 +183,8 @@ def test_power_panic_is_reported(arch_image: Image, tmp_path: Path) -> None:
     with running(arch_image, tmp_path, "--no-reboot") as guest:
         guest.run("echo 1 >/proc/sys/kernel/panic")
         guest.terminal.send(b"echo c >/proc/sysrq-trigger\n")
-        assert guest.terminal.wait() == 10
+        # A kernel with Xen's drivers does not reset then: it tells Xen of a crash, which ends its domain.
+        assert guest.terminal.wait() == (1 if arch_image.backend == "xen" else 10)
         assert "crashed: sysrq triggered crash" in guest.terminal.error_text()
 
 
