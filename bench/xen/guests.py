@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Requests a second of a guest's disk and network: as a domain, and on the software CPU, in one dom0.
 
-    python bench/xen/guests.py --guest DIR [--reads 1000] [--pings 500]
+    python bench/xen/guests.py --guest DIR [--reads 500] [--pings 200]
 
 DIR is what ``vdesktop guest build -o DIR`` made. Each request waits for the one before it. Medians of three.
 """
@@ -24,6 +24,11 @@ DISK_MIB = 16
 PATIENCE = 900
 ROUNDS = 3
 NETWORK = "until ip -4 addr show dev eth0 | grep -q 'inet '; do usleep 200000; done"
+
+
+def say(what: str) -> None:
+    """Tell what has been found so far: all of it takes minutes."""
+    print(what, file=sys.stderr, flush=True)
 
 
 def machine(backend: str, guest: Path, disk: Path) -> list[str]:
@@ -49,12 +54,13 @@ def requests(backend: str, guest: Path, reads: int, pings: int) -> dict[str, flo
         disk.flush()
         subject = Subject(machine(backend, guest, Path(disk.name)))
         try:
-            subject.boot(PATIENCE)
+            say(f"{backend}: booted in {subject.boot(PATIENCE):.0f} s")
             subject.run(NETWORK, PATIENCE)
             found = {}
             for name, (command, count) in workloads.items():
                 subject.run(command, PATIENCE)  # what is read once is in caches
                 found[name] = count / statistics.median(subject.run(command, PATIENCE) for _ in range(ROUNDS))
+                say(f"{backend}: {name}: {found[name]:.1f} a second")
             return found
         finally:
             # Told to end, it destroys its domain.
@@ -65,8 +71,8 @@ def requests(backend: str, guest: Path, reads: int, pings: int) -> dict[str, flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--guest", type=Path, required=True)
-    parser.add_argument("--reads", type=int, default=1000)
-    parser.add_argument("--pings", type=int, default=500)
+    parser.add_argument("--reads", type=int, default=500)
+    parser.add_argument("--pings", type=int, default=200)
     options = parser.parse_args()
     mine, peer = (requests(name, options.guest, options.reads, options.pings) for name in ("xen", "tcg"))
     print("| a second | xen | tcg | ratio |\n|---|---|---|---|")

@@ -12,7 +12,7 @@ void fuzz_check(bool good) {
 
 static void on_line(void *opaque, bool level) {
     struct fuzz *f = opaque;
-    fuzz_check(level != f->line);
+    fuzz_check(level || f->line); /* a rise may be told again: abi.h, struct vd_irq */
     f->line = level;
 }
 
