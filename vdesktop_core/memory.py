@@ -26,6 +26,15 @@ _HUGE_PAGE = 2 << 20
 _MAP_NORESERVE = 0x4000
 
 
+def _check_size(name: str, size: int) -> None:
+    if size <= 0 or size % PAGE_SIZE:
+        raise GuestMemoryError(f"memory region {name!r}: size {size} is not a positive multiple of 4096")
+
+
+def _cannot_map(name: str, size: int, error: Exception) -> GuestMemoryError:
+    return GuestMemoryError(f"cannot map {size >> 20} MiB for {name}: {error}; give the machine less memory")
+
+
 class MemoryRegion:
     """A piece of host-shared memory (a memfd), so that other processes can map it too.
 
@@ -38,8 +47,7 @@ class MemoryRegion:
     """
 
     def __init__(self, name: str, size: int) -> None:
-        if size <= 0 or size % PAGE_SIZE:
-            raise GuestMemoryError(f"memory region {name!r}: size {size} is not a positive multiple of 4096")
+        _check_size(name, size)
         self.name = name
         self.size = size
         fd = os.memfd_create(f"vdesktop-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -50,9 +58,7 @@ class MemoryRegion:
             self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         except (OSError, ValueError, OverflowError) as error:
             os.close(fd)
-            raise GuestMemoryError(
-                f"cannot map {size >> 20} MiB for {name}: {error}; give the machine less memory"
-            ) from error
+            raise _cannot_map(name, size, error) from error
         if size >= _HUGE_PAGE:
             # Where the host's administrator lets shared memory have them (shmem_enabled): with its own page
             # tables below a guest's, a processor takes an exit for each page that the guest touches first.
@@ -106,8 +112,7 @@ class PrivateRegion(MemoryRegion):
     """
 
     def __init__(self, name: str, size: int) -> None:
-        if size <= 0 or size % PAGE_SIZE:
-            raise GuestMemoryError(f"memory region {name!r}: size {size} is not a positive multiple of 4096")
+        _check_size(name, size)
         self.name = name
         self.size = size
         self.fd = -1
@@ -116,9 +121,7 @@ class PrivateRegion(MemoryRegion):
         try:
             self._map = mmap.mmap(-1, size + spare, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
         except (OSError, ValueError, OverflowError) as error:
-            raise GuestMemoryError(
-                f"cannot map {size >> 20} MiB for {name}: {error}; give the machine less memory"
-            ) from error
+            raise _cannot_map(name, size, error) from error
         # A program that we start must not have us copy the guest's memory page by page.
         self._map.madvise(mmap.MADV_DONTFORK)
         with contextlib.suppress(OSError):  # a kernel without huge pages

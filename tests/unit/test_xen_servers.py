@@ -111,7 +111,10 @@ def test_server_that_cannot_be_ended_is_tried_again_unless_it_is_gone(xen: Xen, 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("x", ""), ("5", entry()), ("5-2", ""), ("5-2", "56 78"), ("5-2", "no hex"), ("5-2-1", "")],
+    [
+        *(("x", ""), ("5", entry()), ("5-2", ""), ("5-2", "56 78"), ("5-2", "no hex"), ("5-2-1", "")),
+        *((name, entry()) for name in ("5-65538", f"{1 << 32 | 5}-2", f"{1 << 64}-2", "-5-2")),
+    ],
 )
 def test_what_nobody_here_wrote_is_left_alone(xen: Xen, name: str, value: str) -> None:
     Store.values[f"{servers.ROOT}/{name}"] = value

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 #: xenstore-paths(7): "tool" is for what runs in dom0. Below: ``DOMAIN-SERVER``, and the mark of the process
 #: with the domain's handle: Xen gives numbers again.
 ROOT = "/tool/vdesktop"
+#: DOMID_FIRST_RESERVED and ioservid_t of Xen's public/xen.h and public/hvm/dm_op.h.
+_DOMAINS, _SERVERS = 0x7FF0, 1 << 16
 _GONE = (errno.ENOENT, errno.ESRCH)
 
 
@@ -57,7 +59,7 @@ def sweep() -> int:
         for name in store.list(ROOT):
             path = f"{ROOT}/{name}"
             try:
-                domain, server = map(int, name.split("-"))
+                domain, server = _numbers(name)
                 mark, handle = map(bytes.fromhex, (store.read(path) or "").split())
                 alive = not marks.abandoned(mark)
             except (ValueError, struct.error):
@@ -77,6 +79,13 @@ def sweep() -> int:
                     continue
             store.delete(path)
     return swept
+
+
+def _numbers(name: str) -> tuple[int, int]:
+    domain, server = map(int, name.split("-"))
+    if not (0 <= domain < _DOMAINS and 0 <= server < _SERVERS):
+        raise ValueError(name)
+    return domain, server
 
 
 def _handle(domain: int) -> bytes | None:
